@@ -1,0 +1,215 @@
+"""A batched sampler with its own key/value cache, for any decoder-only `AutoModelForCausalLM`.
+
+Rollouts are most of the cost of RL on a reasoning model (Section 1 of the paper), so this is where the time goes, and saving it is TFPI's
+point. What `model.generate` does with left padding, a growing cache and rows that wait for the longest one, is done here with *slots*:
+
+    cache    one preallocated (slots, kv_heads, length, head_dim) buffer a layer; each row writes at its own position, none is padded
+    prefill  a prompt runs once for its whole group, then its keys and values are copied to the group's slots
+    decode   one token a step for all live rows, which always stand in the first slots; a row that ends is replaced by the last live one
+    refill   when a quarter of the slots is free, the next groups of the queue move in, so a straggler never holds up the others
+
+Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not depend on which other requests share
+its batch. Left out: beam search, top-k, top-p and penalties, since the log-probs of RL must be those of the distribution sampled from
+(a truncated distribution needs truncated log-probs in the trainer too); sliding-window layers, which the cache has no place for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+@dataclass
+class Rollout:
+    """One sampled response. `logprobs` are those of the sampled tokens under the very distribution sampled from (temperature applied)."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]  # the stop token included, so that the loss can teach it
+    logprobs: list[float]
+    finished: bool  # False when cut at the budget
+
+
+class ModelError(ValueError):
+    """A model that cannot be used; the message says why and what to do."""
+
+
+def load_model(source, device):
+    """Model, tokenizer and set of stop ids from a folder or hub id; raises ModelError where it cannot be used."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(device)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the model {source!r}: {str(error).splitlines()[0]} Give --model a preset, a hub id or a folder.") from None
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a thinking block to. Use an instruction-tuned model.")
+    # One set of stop ids for sampler, loss and truncation flag; models often have two, and only the generation config lists both.
+    stop_ids = set()
+    for ids in (tokenizer.eos_token_id, model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+        stop_ids |= set(ids) if isinstance(ids, list) else {ids} - {None}
+    check_projection(model)
+    return model, tokenizer, stop_ids
+
+
+def check_projection(model):
+    """Sampler and loss compute logits as hidden @ weight.T; a model that scales, caps or biases them would get wrong log-probs silently."""
+    ids = torch.tensor([[0, 1]], device=model.device)
+    with torch.no_grad():
+        plain = forward_hidden(model, input_ids=ids) @ model.get_output_embeddings().weight.T
+        if not torch.allclose(model(input_ids=ids).logits, plain, rtol=1e-3, atol=1e-3):
+            raise ModelError(f"{type(model).__name__} does more than one projection from hidden states to logits, which is not supported.")
+
+
+def forward_hidden(model, **inputs):
+    """Last hidden states (B, T, H) of a causal LM, without the [B, T, V] logits."""
+    return model.base_model(**inputs).last_hidden_state
+
+
+class SlotCache:
+    """Keys and values of the live rows, as the `past_key_values` of a decode step: `update` is what the attention layers call."""
+
+    def __init__(self, slots, length):
+        self.slots, self.length = slots, length
+        self.keys, self.values = {}, {}  # layer -> (slots, kv_heads, length, head_dim), made when the first prompts arrive
+        self.positions, self.longest = None, 0
+
+    def admit(self, prefilled, rows, copies):
+        """Copies each prompt's prefilled cache into its group's rows: prompt i goes to rows[i * copies:(i + 1) * copies]."""
+        for layer, source in enumerate(prefilled.layers):
+            for store, new in ((self.keys, source.keys), (self.values, source.values)):  # new: (prompts, kv_heads, P, head_dim)
+                if layer not in store:
+                    store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
+                store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
+
+    def move(self, source, target):
+        for store in (*self.keys.values(), *self.values.values()):
+            store[target] = store[source]
+
+    def update(self, key, value, layer, *args, **kwargs):
+        """Writes the new token's key and value (B, kv_heads, 1, head_dim) at each row's own position; returns all so far."""
+        rows = torch.arange(len(self.positions), device=key.device)
+        self.keys[layer][rows, :, self.positions] = key[:, :, 0]
+        self.values[layer][rows, :, self.positions] = value[:, :, 0]
+        return self.keys[layer][:len(rows), :, :self.longest], self.values[layer][:len(rows), :, :self.longest]
+
+    def get_seq_length(self, layer=0):
+        return self.longest
+
+
+def sample_tokens(logits, uniforms, temperature):
+    """Draws one token a row by inverting the cumulative distribution at `uniforms`.
+
+    logits (B, V) of any float type, uniforms (B,) float32 in [0, 1). Returns tokens (B,) int64 and their log-probs (B,) float32, computed in
+    fp32 whatever the model's type. Temperature 0 takes the likeliest token, with log-prob 0: it was certain.
+    """
+    if temperature == 0:
+        tokens = logits.argmax(dim=-1)
+        return tokens, torch.zeros(len(tokens), device=logits.device)
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    cumulative = logprobs.exp().cumsum(dim=-1)  # (B, V)
+    target = uniforms[:, None] * cumulative[:, -1:]
+    # right=True skips tokens of probability 0, whose cumulative value equals their predecessor's.
+    tokens = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)  # (B, 1)
+    return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+
+
+def check_request(model, prompts, max_new_tokens, temperature):
+    if max_new_tokens < 1:
+        raise ValueError(f"the response budget is {max_new_tokens}; it must be at least 1 token.")
+    if temperature < 0:
+        raise ValueError(f"the temperature is {temperature}; it must be 0 (greedy) or positive.")
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt is empty; it must have at least 1 token.")
+    longest, context = max(map(len, prompts)), getattr(model.config, "max_position_embeddings", None)
+    if context and longest + max_new_tokens > context:
+        raise ValueError(f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context of {context}; lower the budget.")
+    if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or []):
+        raise ValueError("the model has sliding-window or linear attention layers, which this sampler does not support.")
+
+
+@torch.inference_mode()
+def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=0, samples=1, slots=256, progress=None):
+    """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt (group g is [g * samples:(g + 1) * samples]).
+
+    prompts: list of token-id lists. stop_ids: every id that ends a response (a model may have several; the sampler, the loss mask and the
+    `finished` flag share this one set). slots bounds the batch, and with max_new_tokens the memory, whatever the number of prompts.
+    progress, if given, is called with the numbers of new tokens and finished responses after each step. Raises ValueError for a request
+    that cannot be served.
+    """
+    if not prompts:
+        return []
+    check_request(model, prompts, max_new_tokens, temperature)
+    model.eval()
+    device, head = model.device, model.get_output_embeddings()
+    slots = max(min(slots, len(prompts) * samples), samples)
+    cache = SlotCache(slots, max(map(len, prompts)) + max_new_tokens)
+    stops = torch.tensor(sorted(stop_ids), device=device)
+    tokens_out = torch.zeros(len(prompts) * samples, max_new_tokens, dtype=torch.int32, device=device)
+    logprobs_out = torch.zeros(len(prompts) * samples, max_new_tokens, device=device)
+    lengths, finished = [0] * len(tokens_out), [False] * len(tokens_out)
+    # The state of a row: which request it serves, its last token, where that token goes, how many it has written, its random numbers.
+    request, token, position, written = (torch.zeros(slots, dtype=torch.long, device=device) for _ in range(4))
+    uniforms = torch.zeros(slots, max_new_tokens, device=device)
+    live, queued = 0, 0
+
+    def record(first, last, logits):
+        """Samples for rows first..last, stores the tokens, and retires the rows that ended; returns the number of live rows."""
+        nonlocal live
+        rows = slice(first, last)
+        token[rows], logprob = sample_tokens(logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature)
+        tokens_out[request[rows], written[rows]] = token[rows].int()
+        logprobs_out[request[rows], written[rows]] = logprob
+        written[rows] += 1
+        stopped = torch.isin(token[rows], stops)
+        ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0].tolist()  # the step's one wait for the device
+        for row in reversed(ended):
+            index = int(request[first + row])
+            lengths[index], finished[index] = int(written[first + row]), bool(stopped[row])
+            live -= 1
+            if first + row != live:  # the last live row takes the place, so that live rows stay together
+                cache.move(live, first + row)
+                for state in (request, token, position, written, uniforms):
+                    state[first + row] = state[live]
+        if progress:
+            progress(last - first, len(ended))
+
+    while live or queued < len(prompts):
+        free = min((slots - live) // samples, len(prompts) - queued)
+        if free and (live == 0 or live <= slots * 3 // 4):
+            batch, first = prompts[queued:queued + free], live
+            ids, ends = pad_right(batch, device)
+            # Right padding under a causal mask: no real token sees a pad, and positions start at 0, so no attention mask is needed.
+            output = model.base_model(input_ids=ids, use_cache=True)
+            live += len(batch) * samples
+            cache.admit(output.past_key_values, slice(first, live), samples)
+            logits = head(output.last_hidden_state[torch.arange(len(batch), device=device), ends - 1])  # (prompts, V)
+            new = range(queued * samples, (queued + len(batch)) * samples)
+            request[first:live] = torch.arange(new.start, new.stop, device=device)
+            position[first:live] = ends.repeat_interleave(samples) - 1
+            written[first:live] = 0
+            uniforms[first:live] = torch.from_numpy(np.stack([draw_uniforms(seed, i, max_new_tokens) for i in new])).to(device)
+            queued += len(batch)
+            record(first, live, logits.repeat_interleave(samples, dim=0))
+            continue
+        position[:live] += 1
+        cache.positions, cache.longest = position[:live], int(position[:live].max()) + 1
+        visible = torch.arange(cache.longest, device=device) <= position[:live, None]  # (B, L)
+        hidden = forward_hidden(model, input_ids=token[:live, None], position_ids=position[:live, None],
+                                attention_mask=visible[:, None, None], past_key_values=cache, use_cache=True)
+        record(0, live, head(hidden[:, -1]))
+
+    tokens_out, logprobs_out = tokens_out.tolist(), logprobs_out.tolist()
+    return [Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i]) for i, n in enumerate(lengths)]
+
+
+def draw_uniforms(seed, index, count):
+    """The random stream of one request: (count,) float32 in [0, 1)."""
+    return np.random.Generator(np.random.Philox(key=[seed, index])).random(count, dtype=np.float32)
+
+
+def pad_right(sequences, device):
+    """Token-id lists as ids (B, T) int64, padded with 0, and their lengths (B,)."""
+    ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
+    for row, sequence in zip(ids, sequences):
+        row[:len(sequence)] = sequence
+    return torch.from_numpy(ids).to(device), torch.tensor([len(s) for s in sequences], device=device)
