@@ -1,0 +1,300 @@
+"""The sampler of rollout.py against naive loops: one row at a time, the whole sequence each step, no cache."""
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from rollout import ModelError, check_projection, generate, load_model, sample_tokens
+
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [4], [12, 3, 9], [1, 2, 3, 4, 5], [30, 20], [7] * 10, [21, 22, 23], [35, 1]]
+STOPS = {2, 3, 4}  # an id of STOPS may stand in a prompt, as the end of an earlier turn does
+
+
+@torch.no_grad()
+def next_logits(model, ids):
+    """Logits (V,) of the token after ids, without a cache."""
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+
+def naive_greedy(model, prompt, budget, stops):
+    """The likeliest tokens, one at a time, and whether a stop id ended them."""
+    response = []
+    while len(response) < budget and not (response and response[-1] in stops):
+        response.append(int(next_logits(model, prompt + response).argmax()))
+    return response, response[-1] in stops
+
+
+def tokens(rollouts):
+    return [r.response_ids for r in rollouts]
+
+
+def logprobs(rollouts):
+    return torch.tensor([l for r in rollouts for l in r.logprobs])
+
+
+def assert_drawn_from(probabilities, counts):
+    """Pearson's chi-square over the outcomes expected at least five times, with a bound five standard deviations above its mean."""
+    expected = probabilities * counts.sum()
+    common = expected >= 5
+    chi_square, cells = ((counts - expected) ** 2 / expected)[common].sum(), common.sum()
+    assert chi_square < cells + 5 * (2 * cells) ** 0.5
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The right tokens
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+def test_greedy_equals_a_loop_without_cache(make_model, family):
+    """Slots, refill, compaction, mixed prompt lengths and the shared prefill change no token, in any family of models."""
+    model = make_model(family)
+    expected = [naive_greedy(model, p, 16, STOPS) for p in PROMPTS]
+    assert {finished for _, finished in expected} == {True, False}  # both kinds of end are exercised
+    rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3)
+    assert [(r.response_ids, r.finished) for r in rollouts] == expected
+
+
+def test_greedy_equals_transformers_generate_with_left_padding(model):
+    """The usual way, a left-padded batch with an attention mask, writes the same tokens: positions do not count the padding."""
+    width = max(map(len, PROMPTS))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in PROMPTS])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in PROMPTS])
+    theirs = model.generate(ids, attention_mask=mask, max_new_tokens=16, do_sample=False, eos_token_id=sorted(STOPS), pad_token_id=0)[:, width:].tolist()
+    ours = tokens(generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0))
+    assert ours == [t[:len(o)] for t, o in zip(theirs, ours)]
+
+
+def test_unwritten_cache_is_never_read(model, monkeypatch):
+    """What memory held before must not matter: a NaN in a masked place still spoils attention, since 0 * NaN is NaN."""
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *size, **options: self.new_full(size, float("nan") if self.is_floating_point() else -1, **options))
+    rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3)
+    assert tokens(rollouts) == [naive_greedy(model, p, 16, STOPS)[0] for p in PROMPTS]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_are_those_of_the_distribution_sampled_from(model, temperature):
+    """Pitfall: temperature in the sampler but not in its log-probs."""
+    for r in generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=temperature, samples=2, slots=5):
+        for t, (token, logprob) in enumerate(zip(r.response_ids, r.logprobs, strict=True)):
+            scores = next_logits(model, r.prompt_ids + r.response_ids[:t]).double() / temperature
+            assert logprob == pytest.approx(torch.log_softmax(scores, dim=0)[token].item(), abs=1e-4)
+
+
+def test_works_in_bf16_autocast(make_model):
+    """The GPU path, tried on a CPU: weights in fp32, matmuls in bf16, log-probs near the fp32 ones."""
+    model = make_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        rollouts = generate(model, PROMPTS, max_new_tokens=8, stop_ids=STOPS, slots=3)
+    exact = [torch.log_softmax(next_logits(model, r.prompt_ids + r.response_ids[:t]), 0)[token]
+             for r in rollouts for t, token in enumerate(r.response_ids)]
+    assert (logprobs(rollouts) - torch.stack(exact)).abs().mean() < 0.05
+
+
+def test_logprobs_of_bf16_logits_are_computed_in_fp32():
+    """Pitfall: a log-sum-exp in bf16, which is off in the second digit."""
+    logits = torch.randn(64, 5000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    drawn, logprob = sample_tokens(logits, torch.linspace(0, 0.99, 64), 1.0)
+    exact = torch.log_softmax(logits.double(), dim=1).gather(1, drawn[:, None])[:, 0]
+    torch.testing.assert_close(logprob, exact.float(), atol=1e-4, rtol=0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The end of a response
+
+
+def test_every_stop_id_stops_and_is_kept(model):
+    """A response ends at its first stop id, whichever it is, and includes it; otherwise it is cut at the budget and not finished."""
+    rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, samples=8)
+    assert {r.response_ids[-1] for r in rollouts if r.finished} == STOPS
+    assert not all(r.finished for r in rollouts)
+    for r in rollouts:
+        assert not STOPS & set(r.response_ids[:-1])
+        assert r.finished == (r.response_ids[-1] in STOPS)
+        assert r.finished or len(r.response_ids) == 16
+
+
+def test_a_stop_id_as_the_last_token_of_the_budget_is_finished(model):
+    """A response that fits the budget exactly is not truncated."""
+    [r] = generate(model, [[7] * 10], max_new_tokens=40, stop_ids=STOPS, temperature=0)
+    [exact] = generate(model, [[7] * 10], max_new_tokens=len(r.response_ids), stop_ids=STOPS, temperature=0)
+    assert r.finished and exact == r
+
+
+def test_pad_id_as_stop_id_is_harmless(model):
+    """Pitfall: pad = eos. Id 0, which pads, stops responses and also stands inside prompts."""
+    prompts = [[0], [5, 0, 6, 7, 8], [0, 0, 9], *PROMPTS]
+    rollouts = generate(model, prompts, max_new_tokens=24, stop_ids={0}, temperature=0, slots=4)
+    assert [(r.response_ids, r.finished) for r in rollouts] == [naive_greedy(model, p, 24, {0}) for p in prompts]
+    assert {r.finished for r in rollouts} == {True, False}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Slots, groups, random streams
+
+
+@pytest.mark.parametrize("slots", [1, 3, 5, 16])
+def test_few_slots_write_the_same_as_many(model, slots):
+    """Pitfall: slot refill. The order in which requests find a place changes nothing that they write."""
+    few, many = (generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=3, seed=1, slots=n) for n in (slots, 999))
+    assert tokens(few) == tokens(many)
+    torch.testing.assert_close(logprobs(few), logprobs(many), atol=1e-4, rtol=0)
+
+
+def test_a_group_equals_separate_prompts(model):
+    """Pitfall: shared prefix. One prefill for three samples gives what three prefills of the same prompt give."""
+    together = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=3)
+    apart = generate(model, [p for p in PROMPTS for _ in range(3)], max_new_tokens=12, stop_ids=STOPS, samples=1)
+    assert tokens(together) == tokens(apart)
+
+
+def test_a_prompt_is_prefilled_once_for_its_group(model):
+    """Eight samples of a prompt cost the prompt once: prefill is shared, only decoding is paid per sample."""
+    seen = []
+    hook = model.base_model.register_forward_pre_hook(lambda module, args, inputs: seen.append(inputs["input_ids"].shape), with_kwargs=True)
+    generate(model, [[5, 6, 7, 8], [9, 10, 11, 12]], max_new_tokens=3, stop_ids=set(), samples=8)
+    hook.remove()
+    assert sum(rows * width for rows, width in seen if width > 1) == 8  # 2 prompts of 4 tokens
+    assert [shape for shape in seen if shape[1] == 1] == [(16, 1)] * 2  # the first of 3 tokens comes from the prefill
+
+
+def test_later_prompts_change_nothing(model):
+    """A response does not depend on who else is in the batch."""
+    alone = generate(model, PROMPTS[:2], max_new_tokens=16, stop_ids=STOPS, samples=2, slots=4)
+    crowd = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, samples=2, slots=4)
+    assert tokens(alone) == tokens(crowd[:4])
+
+
+def test_duplicate_prompts_stay_two_groups(model):
+    """Pitfall: groups by prompt text. Copies keep their places and draw their own samples."""
+    prompts = [[5, 6], [7], [5, 6]]
+    rollouts = generate(model, prompts, max_new_tokens=12, stop_ids=STOPS, samples=2, slots=2)
+    assert [r.prompt_ids for r in rollouts] == [p for p in prompts for _ in range(2)]
+    assert tokens(rollouts[:2]) != tokens(rollouts[4:])
+
+
+def test_the_seed_decides(model):
+    """Same seed, same responses; another seed, others; and the samples of one prompt differ."""
+    first, again, other = (tokens(generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2, seed=s)) for s in (1, 1, 2))
+    assert first == again != other
+    assert first[0] != first[1]
+
+
+def test_temperature_zero_is_certain(model):
+    """Greedy decoding ignores the seed, and each of its tokens has probability 1."""
+    one, two = (generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=0, seed=s) for s in (1, 2))
+    assert one == two
+    assert not logprobs(one).any()
+
+
+def test_progress_counts_tokens_and_responses(model):
+    """The progress bar's numbers add up to all tokens and all responses."""
+    seen = []
+    rollouts = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2, slots=6, progress=lambda *counts: seen.append(counts))
+    assert [sum(counts) for counts in zip(*seen)] == [sum(map(len, tokens(rollouts))), len(rollouts)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The draw
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_frequencies_match_the_probabilities(temperature):
+    """Many draws from one distribution come out as often as it says."""
+    logits = torch.tensor([0.0, 2.0, -1.0, 1.0, 0.5, -3.0])
+    drawn, _ = sample_tokens(logits.repeat(20000, 1), torch.rand(20000, generator=torch.Generator().manual_seed(0)), temperature)
+    assert_drawn_from((logits / temperature).softmax(0), torch.bincount(drawn, minlength=6))
+
+
+def test_pairs_of_tokens_match_their_joint_probability(model):
+    """Each token has a random number of its own: with one for the whole response, the second token would follow from the first."""
+    rollouts = generate(model, [[5, 6, 7]], max_new_tokens=2, stop_ids=set(), samples=4000)
+    first, vocabulary = next_logits(model, [5, 6, 7]).softmax(0), model.config.vocab_size
+    joint = torch.stack([p * next_logits(model, [5, 6, 7, i]).softmax(0) for i, p in enumerate(first)])
+    pairs = torch.tensor([a * vocabulary + b for a, b in tokens(rollouts)])
+    assert_drawn_from(joint.flatten(), torch.bincount(pairs, minlength=vocabulary ** 2))
+
+
+@pytest.mark.parametrize("uniform, expected", [(0.0, 1), (0.49, 1), (0.51, 3), (1 - 2 ** -24, 3)])
+def test_impossible_tokens_are_never_drawn(uniform, expected):
+    """Tokens 0, 2 and 4 have probability 0; the ends of [0, 1) must not fall on them."""
+    logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 1.0, -torch.inf]])
+    drawn, logprob = sample_tokens(logits, torch.tensor([uniform]), 1.0)
+    assert drawn.item() == expected
+    assert logprob.item() == pytest.approx(np.log(0.5))
+
+
+def test_the_largest_uniform_draws_a_possible_token_from_any_distribution():
+    """Rounding may end a cumulative distribution below 1; the remainder must not go to a token of probability 0."""
+    logits = 3 * torch.randn(500, 300, generator=torch.Generator().manual_seed(0))
+    logits[:, 250:] = -torch.inf
+    drawn, logprob = sample_tokens(logits, torch.full((500,), 1 - 2 ** -24), 1.0)
+    assert drawn.max() < 250 and logprob.isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is refused
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"max_new_tokens": 0}, "budget"), ({"prompts": [[5], []]}, "empty"), ({"temperature": -0.5}, "temperature"),
+    ({"prompts": [[5] * 120]}, "context of 128")], ids=lambda value: value if isinstance(value, str) else "")
+def test_a_bad_request_says_what_is_wrong(model, change, words):
+    """A request that cannot be served raises ValueError and names the culprit."""
+    request = {"prompts": [[5]], "max_new_tokens": 10, "temperature": 1.0} | change
+    with pytest.raises(ValueError, match=words):
+        generate(model, stop_ids=STOPS, **request)
+
+
+def test_no_prompts_no_rollouts(model):
+    """An empty list is a request like any other."""
+    assert generate(model, [], max_new_tokens=4, stop_ids=STOPS) == []
+
+
+@pytest.mark.parametrize("family, config", [("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
+                                            ("Mistral", {"sliding_window": 4})], ids=["listed in layer_types", "for all layers"])
+def test_sliding_window_models_are_refused(make_model, family, config):
+    """The cache has no windows, so a model that needs them would attend to too much, silently."""
+    with pytest.raises(ValueError, match="sliding"):
+        generate(make_model(family, **config), PROMPTS, max_new_tokens=4, stop_ids=STOPS)
+
+
+@pytest.mark.parametrize("family, config", [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.25})])
+def test_scaled_logits_are_refused(make_model, family, config):
+    """Loss and sampler use hidden @ weight.T; a family that scales it would train on wrong log-probs."""
+    with pytest.raises(ModelError, match="projection"):
+        check_projection(make_model(family, **config))
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+def test_plain_projections_are_accepted(make_model, family):
+    """The check passes where logits are one projection."""
+    check_projection(make_model(family))
+
+
+def save_model(model, folder, chat_template):
+    """A model folder with a word-level tokenizer whose end token is 2, while the generation config also stops at 3."""
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(model.config.vocab_size)}, unk_token="w1"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w2", chat_template=chat_template).save_pretrained(folder)
+    model.generation_config.eos_token_id = [2, 3]
+    model.save_pretrained(folder)
+
+
+def test_all_stop_ids_of_a_model_are_found(make_model, tmp_path):
+    """Pitfall: a second EOS id, which only the generation config lists."""
+    save_model(make_model(), tmp_path, "{{ messages }}")
+    assert load_model(str(tmp_path), "cpu")[2] == {2, 3}
+
+
+def test_a_tokenizer_without_chat_template_is_refused(make_model, tmp_path):
+    """A base model has no prompt to append an empty thinking block to."""
+    save_model(make_model(), tmp_path, None)
+    with pytest.raises(ModelError, match="chat template"):
+        load_model(str(tmp_path), "cpu")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    """One message that names the source, not a traceback from inside a library."""
+    with pytest.raises(ModelError, match="cannot load"):
+        load_model(str(tmp_path), "cpu")
