@@ -20,7 +20,7 @@ an unclosed or empty last box is no answer. Two answers are equal by these conve
 - What cannot be read (sums, integrals, piecewise functions, ...) equals only the same text.
 
 Rationals are compared exactly. Anything else is evaluated to 1000 bits: a constant once, a formula at
-five points n + sin(m), which are transcendental: a polynomial with rational coefficients that vanishes
+four points +-1 + sin(n)/8, which are transcendental: a polynomial with rational coefficients that vanishes
 at one of them is zero. Numbers that enter have at most 330 bits, intermediate values lie in
 2**-400 .. 2**400 or are refused, so a difference below 2**-800 is an identity and not `\sqrt{2}+10^{-60}`.
 That is no proof for towers of nested roots, but it needs no simplifier, and sympy's takes seconds on
@@ -33,9 +33,9 @@ import re
 from fractions import Fraction
 from functools import cache, lru_cache
 
-# Caps, each checked before the work it bounds. The last four are explained above.
+# Caps, each checked before the work it bounds. The second line is explained above.
 MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_BITS = 1000, 400, 30, 10_000
-INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION = 330, 400, 800, 1000
+INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION, POINTS = 330, 400, 800, 1000, 4
 BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
 
@@ -63,12 +63,8 @@ def extract_answer(text: str) -> str | None:
 # --- text: drop what carries no meaning --------------------------------------------------------------
 
 UNICODE = str.maketrans(
-    {"−": "-", "–": "-", "×": "*", "·": "*", "⋅": "*", "÷": "/", "√": " sqrt ", "∛": r"\sqrt[3]", "π": r"\pi ",
-     "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ",
-     "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "θ": r"\theta ", "α": r"\alpha ",
-     "β": r"\beta ", "λ": r"\lambda ", "°": r"^\circ ", "½": r"\frac12", "⅓": r"\frac13", "⅔": r"\frac23",
-     "¼": r"\frac14", "¾": r"\frac34", "⟨": "(", "⟩": ")", "′": "'", "€": "", "£": "", "\u2009": r"\,", "\u202f": r"\,",
-     "\u00a0": " "}
+    {"½": r"\frac12", "⅓": r"\frac13", "⅔": r"\frac23", "¼": r"\frac14", "¾": r"\frac34", "√": " sqrt ", "∛": r"\sqrt[3]",
+     "′": "'", "\u2009": r"\,", "\u202f": r"\,", "\u00a0": " "}
 )  # fmt: skip
 SCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉", "0123456789+-n0123456789")
 UNITS = (
@@ -81,7 +77,7 @@ UNIT = rf"(?:{UNITS})(?![a-zA-Z])(?:\s*\^\s*(?:\{{\s*-?\d\s*\}}|-?\d))?"
 # Text behind a value is a unit or a noun and is dropped, unless one of these words says that it is more.
 TELLING = set(
     "a or and not no nor never is are the if than least most more less over under above below about around between but "
-    "except hundred thousand million billion dozen half twice squared cubed factorial times plus minus to from mod base".split()
+    "approximately except hundred thousand million billion dozen half twice squared cubed factorial times plus minus to from mod base".split()
 )
 
 
@@ -99,10 +95,11 @@ def unwrap_text(match: re.Match) -> str:
 CLEANUPS = [  # applied in this order
     (r"(?<=\d)(?:\\[,;:! ]|\{,\}|~)(?=\d{3}(?!\d))", ""),  # 1\,234 and 1{,}234
     (r"\\[dtc](frac|binom)", r"\\\1"),
-    (r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!|\\?[$%]", ""),
-    (r"\\(?:displaystyle|boxed|vec|hat|angle|triangle)(?![a-zA-Z])|\\overline(?=\s*\{[A-Za-z])", ""),
+    (r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!|\\?[$%]|[€£]", ""),
+    (r"\\(?:displaystyle|boxed|angle|triangle)(?![a-zA-Z])", ""),
+    (r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
     (r"(\s*/\s*)?\\(text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}(\s*\^\s*\{?\s*[23]\s*\}?)?", unwrap_text),
-    (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree", "°"),
+    (r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree|°)(?:\s*[CF]\b)?", "°"),
     (r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
     (r"\\(?:bar|dot)\s*\{", r"\\overline{"),
     (r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
@@ -110,8 +107,9 @@ CLEANUPS = [  # applied in this order
     (r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)"),  # mixed numbers: 1\frac12 ...
     (r"(?<![\w.^}/])(\d+)\s+(\d+/\d+)(?![\d.])", r"(\1+\2)"),  # ... and 1 1/2
     (rf"(?:(?<=[\d)}}\]°])(?=\s|[a-zA-Z]{{2}})\s*|(?<=\\pi)\s+){UNIT}(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$", ""),
-    (r"(?i)^\s*all (?:real numbers|reals)\W*$", r"\\mathbb{R}"),
-    (r"[.,;:\s]+$", ""),
+    (r"(?i)^\s*all (?:real numbers|reals)\W*$|\\mathbb\s*(?:\{R\}|R\b)", "ℝ"),
+    (r"\\\{\s*[a-z]\s*(?:\\in\s*ℝ\s*)?(?:\||\\mid(?![a-z])|:)(.*)\\\}", r"\1"),  # {x | x > 3}
+    (r"(?<![.,;:\s])\s*[.,;:]?\s*$", ""),
     (r"\s+", " "),
     (r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=,) (?!\d{3})", ""),  # other spaces separate: 1 2 is not 12
 ]
@@ -128,11 +126,11 @@ def tidy(text: str) -> str:
     return text if re.search("sin|cos|tan|cot|sec|csc", text) else text.replace("°", "")
 
 
-# --- values: a Fraction, or the list of the values at the sample points (None where refused), or a tuple:
+# --- values: a Fraction; a list of the values at the sample points, just one for a constant; or a tuple:
 # --- ("seq", brackets, items), ("list", items), ("eq", name, value, left - right) ----------------------
 
-
 MINUS_ONE = Fraction(-1)
+INFINITY, MINUS_INFINITY = ("seq", "+∞", ()), ("seq", "-∞", ())  # no arithmetic: each equals only itself
 
 
 @cache
@@ -173,19 +171,21 @@ def numeric(op: str, args: tuple, exponent: Fraction | None):
         value, zero_below = args[0] + args[1], max(map(mp.mag, args)) - ZERO_BITS
     elif op == "*":
         value = args[0] * args[1]
+    elif op == "^" and exponent and exponent.denominator == 1:
+        value = args[0] ** exponent.numerator
     elif op == "^" and exponent and exponent.denominator % 2 and mp.im(args[0]) == 0 and args[0] < 0:
         value = (-1) ** exponent.numerator * mp.power(-args[0], args[1])  # the real root
     else:
         value = getattr(mp, "power" if op == "^" else op)(*args)
         zero_below = -math.inf if op in ("^", "exp") else -ZERO_BITS  # sin(pi) leaves dust; these have no zero
     size = mp.mag(value)
-    if size < zero_below or value == 0:
+    if not value or size < zero_below:
         return mp.zero
     if not -RANGE_BITS <= size <= RANGE_BITS:
         raise Refuse
-    if mp.mag(mp.im(value)) < size - ZERO_BITS:
+    if isinstance(value, mp.mpf) or mp.mag(value.imag) < size - ZERO_BITS:
         return mp.re(value)
-    return mp.mpc(0, mp.im(value)) if mp.mag(mp.re(value)) < size - ZERO_BITS else value
+    return mp.mpc(0, value.imag) if mp.mag(value.real) < size - ZERO_BITS else value
 
 
 def sampled(value: Fraction | list) -> list:
@@ -216,9 +216,10 @@ def apply(op: str, *args):
 
 @lru_cache(maxsize=256)
 def unknown(name: str) -> list:
-    """Return the sample points of a letter, of both signs and near 1 for the sake of `x^{2023}`."""
-    mp = numerics()
-    return [sign + mp.sin(int.from_bytes(f"{k}{name}".encode()[:40])) / 8 for k, sign in enumerate((1, -1, 1, -1, 1))]
+    """Return the sample points of a letter: near +-1 for the sake of `x^{2023}`, with signs that differ between letters."""
+    mp, bits = numerics(), int.from_bytes(name.encode()[:30])
+    signs = (1, -1, (-1) ** bits, (-1) ** (bits // 2))
+    return [sign + mp.sin(POINTS * bits + point) / 8 for point, sign in enumerate(signs)]
 
 
 def read_number(text: str) -> Fraction:
@@ -239,22 +240,22 @@ def read_number(text: str) -> Fraction:
 TOKEN = re.compile(
     r"\d*\.\d*(?:\\overline\{\d+\}|\(\d+\))|\d+_(?:\d+|\{\d+\})"  # 0.1\overline{6}, 0.1(6), 101_2
     r"|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-    r"|\\begin\{array\}\{[lcr| ]*\}|\\(?:begin|end)\{[a-z]+\}|\\mathbb\{?R\}?|\\?log(?![a-zA-Z])"
+    r"|\\begin\{array\}\{[lcr| ]*\}|\\(?:begin|end)\{[a-z]+\}|\\?log(?![a-zA-Z])"
     r"|(?:\\[a-zA-Z]+|[a-zA-Z])(?:_(?:\d+|[a-zA-Z]|\{[^{}]*\})|')+|\\[a-zA-Z]+|\\[\\{}]"
     r"|[A-Za-z]+(?![_'])|[<>!]=|\*\*|!!|\S",
     re.ASCII,
 )
-SPELLINGS = {
-    r"\cdot": "*", r"\times": "*", r"\ast": "*", r"\div": "/", ":": "/", "**": "^", r"\le": "<=", r"\leq": "<=",
-    r"\leqslant": "<=", r"\ge": ">=", r"\geq": ">=", r"\geqslant": ">=", r"\lt": "<", r"\gt": ">", r"\ne": "!=",
-    r"\neq": "!=", r"\in": "in", r"\approx": "≈", r"\infty": "∞", "infinity": "∞", r"\lor": "or", r"\land": "and",
-    r"\lvert": "|", r"\rvert": "|", r"\vert": "|", r"\langle": "(", r"\rangle": ")", r"\lbrace": r"\{",
-    r"\rbrace": r"\}", r"\varnothing": r"\emptyset", r"\varphi": r"\phi", r"\mathbb{R}": "ℝ",
-}  # fmt: skip
+SPELLINGS = r"""
+    \cdot * \times * \ast * × * · * ⋅ * \div / ÷ / : / ** ^ − - – - \le <= \leq <= \leqslant <= ≤ <= \ge >= \geq >=
+    \geqslant >= ≥ >= \lt < \gt > \ne != \neq != ≠ != \in in ∈ in \approx ≈ \infty ∞ infinity ∞ \lg \log \lor or \land and ∪ \cup
+    ± \pm ∓ \mp \lvert | \rvert | \vert | \langle ( ⟨ ( \rangle ) ⟩ ) \lbrace \{ \rbrace \} \varnothing \emptyset
+    ∅ \emptyset \varphi \phi φ \phi π \pi θ \theta α \alpha β \beta λ \lambda""".split()
+SPELLINGS = dict(zip(SPELLINGS[::2], SPELLINGS[1::2]))
 TRIG = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh asin acos atan".split()}
 TRIG |= {f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()}
-FUNCTIONS = TRIG | {"ln": "log", "log": "log", "exp": "exp", "abs": "fabs", "sqrt": "sqrt"}
+FUNCTIONS = TRIG | {"ln": "log", "log": "log", "exp": "exp", "abs": "fabs", "sqrt": "sqrt"}  # to the names in mpmath
 CONSTANTS = {"pi": "pi", "e": "e", "i": "j"}
+RESERVED = {*FUNCTIONS, *CONSTANTS, "or", "and", "in"}
 GREEK = set("alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega Delta".split())
 BRACKETS = {"(": ")]", "[": ")]", "{": "}", r"\{": [r"\}"], r"\begin": [r"\end"]}
 NESTING = dict.fromkeys(BRACKETS, 1) | dict.fromkeys([")", "]", "}", r"\}", r"\end"], -1)
@@ -263,10 +264,7 @@ LEVELS = {"+": (1, 2), "-": (1, 2), "*": (2, FACTOR), "/": (2, FACTOR), "^": (4,
 POSTFIX = {"!": "factorial", "°": "radians"}
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
-NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_\w+|_\{[^{}]*\}|')*)+|[fghpFGHP]\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?")
-
-
-NOT_NAMES = {prefix + name for name in [*FUNCTIONS, *CONSTANTS] for prefix in ("", "\\")}
+NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_\w+|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?")
 
 
 def tokenize(text: str) -> list[str]:
@@ -277,7 +275,7 @@ def tokenize(text: str) -> list[str]:
         depth += NESTING.get(token, 0)
         if token[0].isdigit() and "," in token:  # 1,234 is a number, but (1,234) a pair
             tokens += re.findall("[^,]+|,", token) if depth else [token.replace(",", "")]
-        elif token.isalpha() and len(token) <= 3 and not (token in FUNCTIONS or token in ("pi", "or", "and", "in")):
+        elif token.isalpha() and len(token) <= 3 and token not in RESERVED:
             tokens += token  # xy is a product, a longer run of letters is a name
         else:
             tokens.append(token)
@@ -326,7 +324,7 @@ def relation(tokens: list[str], depth: int):
     if set(ops) <= {">", ">="}:
         parts, ops = parts[::-1], [op.replace(">", "<") for op in ops[::-1]]
     sides = [Parser(part, depth).all() for part in parts]
-    named = [bool(NAME.fullmatch("".join(part))) and not NOT_NAMES.intersection(part) for part in parts]
+    named = [bool(NAME.fullmatch("".join(part))) and not RESERVED & {t.strip("\\") for t in part} for part in parts]
     if "≈" in ops[named[0] :]:  # "pi, about 3.14": the exact side is the answer
         parts, sides, ops = (x[: ops.index("≈") + n] for x, n in ((parts, 1), (sides, 1), (ops, 0)))
     first, last = sides[0], sides[-1]
@@ -346,9 +344,9 @@ def relation(tokens: list[str], depth: int):
     if not set(ops) <= {"<", "<="}:
         raise Refuse
     if len(sides) == 2 and named[0]:  # x < 3 is -oo < x < 3
-        parts, sides, ops = ["", *parts], [apply("-", Fraction(0), unknown("∞")), *sides], ["<", *ops]
+        parts, sides, ops = ["", *parts], [MINUS_INFINITY, *sides], ["<", *ops]
     elif len(sides) == 2 and named[1]:
-        sides, ops = [*sides, unknown("∞")], [*ops, "<"]
+        sides, ops = [*sides, INFINITY], [*ops, "<"]
     elif len(sides) != 3 or not named[1]:
         return ("seq", " ".join(ops), tuple(sides))
     ends = ("[" if ops[0] == "<=" else "(") + ("]" if ops[1] == "<=" else ")")
@@ -392,7 +390,7 @@ class Parser:
             raise Refuse
         left = self.prefix(tight)
         while token := self.tokens[self.at]:
-            implicit = token not in LEVELS and (token[0] in "\\([{|∞" or token[0].isalpha())  # 2 3, x2: no products
+            implicit = token not in LEVELS and (token[0] in "\\([{|" or token[0].isalpha() or self.tokens[self.at - 1] == "!")
             argument_ends = tight == IMPLICIT and (token.lstrip("\\") in FUNCTIONS or token in "([{|")  # \sin x \cos x
             level, operand = (IMPLICIT, FACTOR) if implicit else LEVELS.get(token, (-1, 0))
             if level < tight or implicit and argument_ends:
@@ -407,6 +405,8 @@ class Parser:
         token = self.take()
         name = re.sub(r"[\\{}]", "", token)
         stem, _, subscript = name.rstrip("'").partition("_")
+        if token == "∞" or token in ("+", "-") and self.take("∞"):
+            return MINUS_INFINITY if token == "-" else INFINITY
         if token in ("+", "-"):
             return apply(token, Fraction(0), self.expression(max(tight, 2)))
         if token in BRACKETS:
@@ -418,17 +418,17 @@ class Parser:
         if token == r"\emptyset":
             return ("list", ())
         if token == "ℝ":
-            return ("seq", "()", (apply("-", Fraction(0), unknown("∞")), unknown("∞")))
+            return ("seq", "()", (MINUS_INFINITY, INFINITY))
         if name in FUNCTIONS:
             return self.function(name)
         if name in CONSTANTS:
             return [+getattr(numerics(), CONSTANTS[name])]
         if stem.isdigit() and subscript:  # 101_2 is an unknown of that name, not a value
             return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
-        if name[:1].isdigit() or name[:1] == "." and name != ".":
+        if re.match(r"\.?[0-9]", token):
             return read_number(token)
-        if token == "∞" or stem in GREEK or stem.isalpha() and token[0] != "\\":
-            return unknown(name)  # infinity is an unknown: it equals only itself
+        if stem in GREEK or stem.isalpha() and token[0] != "\\":
+            return unknown(name)
         raise Refuse
 
     def bracket(self, opening: str):
@@ -464,18 +464,13 @@ class Parser:
 # --- comparison --------------------------------------------------------------------------------------
 
 
-def close(a, b) -> bool:
-    mp = numerics()
-    return a == b or mp.mag(a - b) < max(mp.mag(a), mp.mag(b)) - ZERO_BITS
-
-
 def same_formula(a, b) -> bool:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
-    a, b, im = sampled(a), sampled(b), numerics().im
-    pairs = zip(a * (5 // len(a)), b * (5 // len(b)))
-    alike = [(u, v) for u, v in pairs if (im(u) == 0) == (im(v) == 0)]
-    return len(alike) >= 2 and all(close(u, v) for u, v in alike)
+    mp, a, b = numerics(), sampled(a), sampled(b)
+    pairs = zip(a * (POINTS // len(a)), b * (POINTS // len(b)))
+    alike = [(u, v) for u, v in pairs if (mp.im(u) == 0) == (mp.im(v) == 0)]  # else just one side is real
+    return len(alike) >= 2 and all(u == v or mp.mag(u - v) < mp.mag(u) - ZERO_BITS for u, v in alike)
 
 
 def same(a, b) -> bool:
@@ -484,8 +479,8 @@ def same(a, b) -> bool:
     if kinds == ["eq", "eq"]:
         if a[3] is None or b[3] is None:
             return a[1] == b[1] != "" and same(a[2], b[2])
-        ratios = [u / v for u, v in zip(sampled(a[3]), sampled(b[3])) if u and v]
-        return len(ratios) >= 2 and all(close(ratio, ratios[0]) for ratio in ratios)
+        u, v = a[3], b[3]  # proportional: u / u[0] = v / v[0]
+        return bool(u[0] and v[0]) and same_formula([x * v[0] for x in u], [x * u[0] for x in v])
     if "eq" in kinds:  # x = 5 answers 5
         a, b = (a, b) if kinds[0] == "eq" else (b, a)
         return a[2] is not None and same(a[2], b)
@@ -506,11 +501,7 @@ def read_words(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def read(text: str):
-    """Return the value of a tidy answer, None if it cannot be read."""
-    try:
-        return read_list(tokenize(text), 0)
-    except (Refuse, ArithmeticError, ValueError, RecursionError):
-        return None
+    return read_list(tokenize(text), 0)
 
 
 def is_equivalent(pred: str | None, gold: str | None) -> bool:
@@ -524,8 +515,10 @@ def is_equivalent(pred: str | None, gold: str | None) -> bool:
         return pred == gold != ""
     if read_words(pred) and read_words(gold):
         return read_words(pred) == read_words(gold)
-    a, b = read(pred), read(gold)
-    return a is not None and b is not None and same(a, b)
+    try:
+        return same(read(pred), read(gold))
+    except (Refuse, ArithmeticError, ValueError, RecursionError):
+        return False
 
 
 def math_reward(response: str, gold: str) -> float:
