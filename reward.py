@@ -29,6 +29,7 @@ real functions where both exist, so `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is `
 """
 
 import math
+import operator
 import re
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -129,7 +130,7 @@ def tidy(text: str) -> str:
 # --- values: a Fraction; a list of the values at the sample points, just one for a constant; or a tuple:
 # --- ("seq", brackets, items), ("list", items), ("eq", name, value, left - right) ----------------------
 
-MINUS_ONE = Fraction(-1)
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 INFINITY, MINUS_INFINITY = ("seq", "+∞", ()), ("seq", "-∞", ())  # no arithmetic: each equals only itself
 
 
@@ -144,8 +145,8 @@ def numerics():
 
 def exact(op: str, a: Fraction, b: Fraction | None = None) -> Fraction | None:
     """Return a rational result, None where it may be irrational; refuse before anything large is computed."""
-    if op in "+*":
-        result = a + b if op == "+" else a * b
+    if op in ARITHMETIC:
+        result = ARITHMETIC[op](a, b)
     elif op == "^" and b.denominator == 1:
         bits = a.numerator.bit_length() + a.denominator.bit_length()
         if bits * abs(b.numerator) > MAX_BITS or a == 0 >= b:
@@ -167,10 +168,9 @@ def numeric(op: str, args: tuple, exponent: Fraction | None):
     mp, zero_below = numerics(), -math.inf
     if op in ("^", "factorial", "binomial") and mp.mag(args[-1]) > 15:
         raise Refuse
-    if op == "+":
-        value, zero_below = args[0] + args[1], max(map(mp.mag, args)) - ZERO_BITS
-    elif op == "*":
-        value = args[0] * args[1]
+    if op in ARITHMETIC:
+        value = ARITHMETIC[op](*args)
+        zero_below = max(map(mp.mag, args)) - ZERO_BITS if op in "+-" else zero_below
     elif op == "^" and exponent and exponent.denominator == 1:
         value = args[0] ** exponent.numerator
     elif op == "^" and exponent and exponent.denominator % 2 and mp.im(args[0]) == 0 and args[0] < 0:
@@ -198,10 +198,6 @@ def sampled(value: Fraction | list) -> list:
 
 def apply(op: str, *args):
     """Apply an operation to values: exactly if they and the result are rational, else at each sample point."""
-    if op == "-":
-        return apply("+", args[0], apply("*", MINUS_ONE, args[1]))
-    if op == "/":
-        return apply("*", args[0], apply("^", args[1], MINUS_ONE))
     if any(isinstance(arg, tuple) for arg in args):
         scalar, vector = sorted(args, key=lambda arg: isinstance(arg, tuple)) if op == "*" else args[:1] * 2
         if isinstance(scalar, tuple) or vector[1] not in ("()", "matrix"):
@@ -224,6 +220,8 @@ def unknown(name: str) -> list:
 
 def read_number(text: str) -> Fraction:
     r"""Read `033`, `.5`, `1.5e-3`, `0.1\overline{6}` or `0.1(6)`."""
+    if text.isdigit():
+        return Fraction(int(text))
     digits, _, repeat = text.rstrip(")}").replace(r"\overline{", "(").partition("(")
     mantissa, _, exponent = digits.lower().partition("e")
     whole, _, decimals = mantissa.partition(".")
@@ -321,15 +319,15 @@ def read_list(tokens: list[str], depth: int):
 def relation(tokens: list[str], depth: int):
     """Read a formula, or a chain of relations between formulas."""
     parts, ops = split(tokens, RELATIONS)
+    if not ops:
+        return Parser(tokens, depth).all()
     if set(ops) <= {">", ">="}:
         parts, ops = parts[::-1], [op.replace(">", "<") for op in ops[::-1]]
     sides = [Parser(part, depth).all() for part in parts]
     named = [bool(NAME.fullmatch("".join(part))) and not RESERVED & {t.strip("\\") for t in part} for part in parts]
-    if "≈" in ops[named[0] :]:  # "pi, about 3.14": the exact side is the answer
-        parts, sides, ops = (x[: ops.index("≈") + n] for x, n in ((parts, 1), (sides, 1), (ops, 0)))
+    if len(ops) > named[0] and ops[-1] == "≈":  # "pi, about 3.14": the exact side is the answer
+        parts, sides, ops = parts[:-1], sides[:-1], ops[:-1]
     first, last = sides[0], sides[-1]
-    if not ops:
-        return first
     if set(ops) <= {"=", "in", "≈"}:
         if not named[0] and all(same(side, last) for side in sides):
             return last  # 2+3 = 5
@@ -408,7 +406,7 @@ class Parser:
         if token == "∞" or token in ("+", "-") and self.take("∞"):
             return MINUS_INFINITY if token == "-" else INFINITY
         if token in ("+", "-"):
-            return apply(token, Fraction(0), self.expression(max(tight, 2)))
+            return apply("*", Fraction(f"{token}1"), self.expression(max(tight, 2)))
         if token in BRACKETS:
             return self.bracket(token)
         if token == "|":
@@ -513,8 +511,8 @@ def is_equivalent(pred: str | None, gold: str | None) -> bool:
     pred, gold = tidy(pred), tidy(gold)
     if pred == gold or not pred or not gold:
         return pred == gold != ""
-    if read_words(pred) and read_words(gold):
-        return read_words(pred) == read_words(gold)
+    if all(words := (read_words(pred), read_words(gold))):
+        return words[0] == words[1]
     try:
         return same(read(pred), read(gold))
     except (Refuse, ArithmeticError, ValueError, RecursionError):
