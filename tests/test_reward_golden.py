@@ -1,4 +1,7 @@
-"""The golden table of the math reward, `reward_cases.txt`: each line is one pair and its verdict."""
+"""The golden table of the math reward, `reward_cases.tsv`: one pair a line, under the convention it shows.
+
+A line is `+` (equal) or `-` (not equal), the answer and the gold, separated by tabs.
+"""
 
 from pathlib import Path
 
@@ -6,28 +9,33 @@ import pytest
 
 from reward import is_equivalent
 
+TABLE = Path(__file__).parent / "reward_cases.tsv"
 
-def read_cases() -> list[tuple[str, bool, str, str]]:
+
+def read_cases(lines: list[str]) -> list[tuple[str, bool, str, str]]:
     """Return (tag, verdict, answer, gold) of every line."""
     cases, tag = [], ""
-    for line in (Path(__file__).parent / "reward_cases.tsv").read_text(encoding="utf-8").splitlines():
+    for line in filter(None, lines):
         if line.startswith("#"):
-            tag = line[2:].split(":")[0]
-        elif line:
+            tag = line.removeprefix("# ").split(":")[0]
+        else:
             verdict, pred, gold = line.split("\t")
-            cases.append((tag, verdict == "+", pred, gold))
+            cases.append((tag, {"+": True, "-": False}[verdict], pred, gold))
     return cases
 
 
-CASES = read_cases()
+CASES = read_cases(TABLE.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("tag, equal, pred, gold", CASES, ids=[f"{c[0]}: {c[2]} | {c[3]}" for c in CASES])
-def test_golden(tag, equal, pred, gold):
+@pytest.mark.parametrize("tag, equal, pred, gold", CASES, ids=[f"{tag} {p} | {g}" for tag, _, p, g in CASES])
+def test_verdict(tag, equal, pred, gold):
     assert is_equivalent(pred, gold) is equal
 
 
-def test_the_table_has_both_verdicts_under_every_tag():
-    for tag in {case[0] for case in CASES}:
-        verdicts = {equal for t, equal, _, _ in CASES if t == tag}
-        assert verdicts == {True, False} or tag in ("layout commands change nothing", "several answers, a bound or a negation where one value is asked for")
+def test_every_case_is_symmetric():
+    assert [c for c in CASES if is_equivalent(c[3], c[2]) is not c[1]] == []
+
+
+def test_no_case_is_listed_twice():
+    pairs = [case[2:] for case in CASES]
+    assert len(set(pairs)) == len(pairs)
