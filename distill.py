@@ -18,7 +18,6 @@ by its correctness, sequence packing.
 """
 
 import argparse
-import json
 import math
 import random
 import time
@@ -30,12 +29,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from eval import evaluate
 from problems import allowed, apply_op, draw_problem, load_split
+from tfpi import render
 
-EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 THINKING = {"detail": 0.9, "check": 0.85}  # detail: the share of hard steps that are broken up; check: the probability of one more checking pass
 SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability that a pass, if a check follows, contains a wrong digit
+STEPS = 2000
 CURRICULUM = 6  # one operation in the first sixth of the steps, up to two in the second, then up to three
 CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
@@ -115,8 +116,8 @@ def write_work(problem, detail, check, answer, rng):
 
 
 def write_trace(problem, thinking, rng):
-    """A whole response: [(text, learn)]. Without thinking the empty block stands first and is not learnt, since it belongs to the prompt."""
-    block = [(EMPTY_BLOCK, False)]
+    """A whole response: [(text, learn)]. Without thinking it is the solution alone; the empty block belongs to the prompt."""
+    block = []
     if thinking:
         block = [("<think>\n", True), *write_work(problem, **THINKING, answer=problem.answer + ".", rng=rng), ("\n</think>\n\n", True)]
     return block + write_work(problem, **SOLUTION, answer=f"\\boxed{{{problem.answer}}}", rng=rng) + [("<|im_end|>", True)]
@@ -143,17 +144,13 @@ def train_tokenizer(texts, vocab_size=512):
     return tokenizer
 
 
-def render(tokenizer, question):
-    return tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # SFT
 
 
 def encode_trace(tokenizer, problem, thinking, rng):
     """Token ids of prompt and response, and which of them are learnt: (list[int], list[bool])."""
-    pieces = [(render(tokenizer, problem.problem), False)] + write_trace(problem, thinking, rng)
+    pieces = [(render(tokenizer, problem.problem, "", thinking), False)] + write_trace(problem, thinking, rng)
     merged = []
     for text, learn in pieces:  # neighbours are joined first: a piece ends only where a token does
         if merged and merged[-1][1] == learn:
@@ -210,7 +207,7 @@ def sft(model, batches, steps, lr, warmup=100):
     """Next-token cross-entropy over the learnt tokens with AdamW, linear warm-up and cosine decay; yields the loss of each step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (input_ids, labels) in enumerate(batches):
-        scale = min(1, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        scale = min(1, (step + 1) / warmup) * (0.7 + 0.3 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group["lr"] = lr * scale
         # Right padding under a causal mask: no real token ever sees a pad, so no attention mask is needed.
@@ -223,9 +220,66 @@ def sft(model, batches, steps, lr, warmup=100):
         yield loss.item()
 
 
-def make_model(vocab_size, tokenizer):
-    """A Qwen3 of about 0.6M parameters: width 128, 3 layers, 4 query heads on 2 key/value heads, tied embeddings."""
+def make_model(tokenizer):
+    """A Qwen3 of about 0.65M parameters: width 128, 3 layers, 4 query heads on 2 key/value heads, tied embeddings."""
     return Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=vocab_size, hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, max_position_embeddings=1024, rope_theta=10000.0, tie_word_embeddings=True, initializer_range=0.05,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.05,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+
+
+def measure(model, tokenizer):
+    """Both modes on the validation split at temperature 1, as a table of Markdown."""
+    rows = ["| mode | correct | tokens | truncated at 640 | empty blocks |", "|---|---|---|---|---|"]
+    problems = load_split("validation")
+    for thinking in (True, False):
+        r = evaluate(model, tokenizer, [render(tokenizer, p.problem, "", thinking) for p in problems], [p.answer for p in problems],
+                     k=4, budget=640, stop_ids={tokenizer.eos_token_id})
+        rows.append(f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | {r['tokens']:.0f} | "
+                    f"{r['truncated']:.1%} | {r['empty']:.1%} |")
+    return "\n".join(rows)
+
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+---
+# small: a {parameters:.2f}M-parameter reasoning model for lessons
+
+A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic problems (`python distill.py
+--seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks in
+`<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking block in its prompt
+(`enable_thinking=False` in the chat template) it writes the solution at once.
+
+Bundled validation split, temperature 1, 4 samples a problem, standard error over problems:
+
+{table}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Make the small distilled model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--out", default="models/small", help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, problems and traces")
+    parser.add_argument("--steps", type=int, default=STEPS, help="SFT steps")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    torch.manual_seed(args.seed)
+    started, rng = time.monotonic(), random.Random(args.seed)
+    sample = [draw_problem(rng) for _ in range(4000)]
+    tokenizer = train_tokenizer(["user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng)) for p in sample])
+    model = make_model(tokenizer)
+    with tqdm(sft(model, draw_batches(tokenizer, args.steps, args.seed), args.steps, args.lr), total=args.steps, desc="SFT", unit="step") as bar:
+        for loss in bar:
+            bar.set_postfix_str(f"loss {loss:.3f}")
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    minutes, table = (time.monotonic() - started) / 60, measure(model, tokenizer)
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    (Path(args.out) / "README.md").write_text(CARD.format(parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table))
+    print(f"{table}\nwritten to {args.out} after {minutes:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

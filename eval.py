@@ -9,16 +9,17 @@ counted in `empty`. Left out: majority voting, benchmarks other than a JSONL of 
 """
 
 import argparse
-import json
 import math
 import re
 import sys
 
 import numpy as np
+from tqdm import tqdm
 
-from problems import DataError, load_problems, load_split
+from problems import load_problems, load_split
 from reward import math_reward
-from rollout import generate
+from rollout import generate, load_model
+from run import Config, default_device, find_settings
 
 MODES = ("thinking", "thinking_free")
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model label the steps; words do for a lesson.
@@ -74,5 +75,43 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperatu
 
 
 def format_row(name, mode, result):
-    return (f"{name:<10} {mode.replace('_', '-'):<14} {100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  {result['tokens']:8.1f} tokens  "
+    return (f"{name:<8}{mode.replace('_', '-'):<14} {100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  {result['tokens']:8.1f} tokens  "
             f"{100 * result['truncated']:5.1f} % truncated  {100 * result['verification']:5.1f} % verification  {100 * result['empty']:5.1f} % empty blocks")
+
+
+def main():
+    from tfpi import render  # here, not above, since tfpi.py imports this file
+
+    parser = argparse.ArgumentParser(description="Evaluate a model with and without thinking.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", default="small", help="small, a preset of tfpi.py, a Hugging Face id, or a folder")
+    parser.add_argument("--mode", default="both", choices=("thinking", "thinking-free", "both"))
+    parser.add_argument("-k", type=int, default=8, help="samples a problem")
+    parser.add_argument("--data", help="a JSONL of problems and answers (default: the bundled test split)")
+    parser.add_argument("--problems", type=int, default=250, help="how many of them, from the first on")
+    parser.add_argument("--budget", type=int, help="response budget in tokens (default: the full budget of the model's preset or run)")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--slots", type=int, default=256, help="responses sampled at once; lower it when memory runs out")
+    parser.add_argument("--device", default=default_device())
+    parser.add_argument("--show", type=int, default=0, help="print this many sample responses a mode")
+    args = parser.parse_args()
+    settings = find_settings(args.model)
+    source, config = settings.pop("model"), Config(**settings)
+    try:
+        problems = (load_problems(args.data) if args.data else load_split("test"))[:args.problems]
+        model, tokenizer, stop_ids = load_model(source, args.device)
+        for mode in MODES if args.mode == "both" else [args.mode.replace("-", "_")]:
+            prompts = [render(tokenizer, p.problem, config.instruction, mode == "thinking") for p in problems]
+            with tqdm(total=len(problems) * args.k, desc=mode, leave=False, disable=None) as bar:
+                result = evaluate(model, tokenizer, prompts, [p.answer for p in problems], k=args.k, budget=args.budget or config.full_budget,
+                                  stop_ids=stop_ids, temperature=args.temperature, seed=args.seed, slots=args.slots,
+                                  progress=lambda tokens, done: bar.update(done))
+            print(f"{format_row('', mode, result)}  avg@{args.k} of {len(problems)}, pass@{args.k} {100 * result['pass_at_k']:.1f} %")
+            for i, (text, reward) in enumerate(result["responses"][:args.show * args.k:args.k]):
+                print(f"\n--- {problems[i].problem}\n{text}\n--- reward {reward:.0f}, the answer is {problems[i].answer}")
+    except ValueError as error:  # DataError and ModelError are ValueErrors
+        sys.exit(f"eval: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -220,7 +220,7 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
             metrics["clipped"] += share * clipped.item()
             metrics["logprob_gap"] += share * (logprobs.detach() - old).abs().mean().item()
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
-        metrics["skipped"] = int(not np.isfinite(metrics["grad_norm"]))
+        metrics["skipped"] = int(not np.isfinite(metrics["grad_norm"] + metrics["loss"]))
         if not metrics["skipped"]:
             optimizer.step()
         steps.append(metrics)

@@ -77,8 +77,8 @@ class SlotCache:
         """Copies each prompt's prefilled cache into its group's rows: prompt i goes to rows[i * copies:(i + 1) * copies]."""
         for layer, source in enumerate(prefilled.layers):
             for store, new in ((self.keys, source.keys), (self.values, source.values)):  # new: (prompts, kv_heads, P, head_dim)
-                if layer not in store:
-                    store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
+                if layer not in store:  # zeros: a masked position gets weight 0, and 0 times uninitialised memory may be NaN
+                    store[layer] = new.new_zeros(self.slots, new.shape[1], self.length, new.shape[3])
                 store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
 
     def move(self, source, target):

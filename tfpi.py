@@ -17,14 +17,10 @@ Left out: several GPUs, an inference server, the paper's benchmarks beyond mathe
 
 import argparse
 import json
-import os
-import shutil
 import signal
 import sys
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -33,9 +29,10 @@ from transformers.utils import logging
 
 from eval import MODES, evaluate, format_row, response_text, verification_share
 from grpo import UpdateConfig, dynamic_sampling, flat_groups, group_advantages, update
-from problems import load_data, take_problems
+from problems import take_problems
 from reward import math_reward
-from rollout import ModelError, generate, load_model
+from rollout import generate
+from run import Config, new_run, resumed_run, save_model
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 
@@ -63,55 +60,8 @@ def render(tokenizer, question, instruction, thinking):
     return prompt if thinking else think_free(prompt)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Configuration: one dataclass, whose fields are the command line; presets for the paper's models
-
-
-def option(default, text):
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass
-class Config:
-    model: str = option("small", "small, a preset, a Hugging Face id, or a folder")
-    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), or direct (RL with thinking alone)")
-    data: str = option("", "your own JSONL of problems and answers; a tenth of it is held out (default: the bundled problems)")
-    out: str = option("", "output folder (default: runs/MODEL, or the next free name)")
-    seed: int = option(0, "seed of every random stream")
-    steps: int = option(0, "a fixed number of steps for each stage; 0 ends a stage when it levels off")
-    device: str = option("", "cpu, cuda or mps (default: the best there is)")
-    budgets: str = option("4096,8192,16384", "response budgets of the stages, in tokens; paper: 2K,4K,8K for DS-1.5B and DS-7B, 4K,8K,16K for Qwen3-4B")
-    full_budget: int = option(32768, "budget of evaluation and of RL with thinking; paper: 32K to 52K")
-    prompts: int = option(256, "prompts a step; paper: 256")
-    group: int = option(8, "rollouts a prompt; paper: 8")
-    lr: float = option(1e-6, "learning rate, constant, no warm-up; paper: 1e-6")
-    temperature: float = option(1.0, "sampling temperature of rollouts and evaluation; paper: 1.0")
-    eps_low: float = option(0.2, "clip range below 1; DAPO: 0.2")
-    eps_high: float = option(0.28, "clip range above 1 (clip-higher); DAPO: 0.28")
-    normalizer: str = option("dapo", "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo")
-    minibatches: int = option(1, "optimizer steps a batch")
-    draws: int = option(3, "dynamic sampling: at most this many times the prompts are drawn to fill a batch with groups that are not flat")
-    micro_tokens: int = option(16384, "padded tokens through the model at once in an update; lower it when memory runs out")
-    slots: int = option(256, "responses sampled at once; lower it when memory runs out")
-    stage_steps: int = option(200, "steps after which a stage ends in any case; paper: about 100 in stage 1")
-    validate_every: int = option(10, "steps between validations, by which a stage's end is found")
-    validation_problems: int = option(500, "problems of a validation; paper: MATH500")
-    eval_problems: int = option(500, "problems of the evaluation before and after each stage")
-    eval_samples: int = option(4, "samples a problem in evaluation (avg@k); paper: 32 on AIME")
-    save_every: int = option(20, "steps between checkpoints")
-    instruction: str = option("Please reason step by step, and put your final answer within \\boxed{}.", "what follows the question; paper: this")
-
-
-DS = {"budgets": "2048,4096,8192"}
-PRESETS = {
-    "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "64,96,128", "full_budget": 640, "prompts": 64, "lr": 1e-4,
-              "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 50, "validate_every": 5, "validation_problems": 200,
-              "eval_problems": 250, "instruction": ""},
-    "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
-    "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
-    "qwen3-4b": {"model": "Qwen/Qwen3-4B"},
-    "qwen3-4b-2507": {"model": "Qwen/Qwen3-4B-Thinking-2507"},
-}
+def render_all(run, problems, thinking):
+    return [render(run.tokenizer, p.problem, run.config.instruction, thinking) for p in problems]
 
 
 @dataclass(frozen=True)
@@ -143,80 +93,19 @@ def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A run and its checkpoints
-
-
-@dataclass
-class State:
-    """Where a run is; with the model and the optimizer, all that a checkpoint needs, since every random stream is keyed by (seed, step)."""
-
-    stage: int = 0  # index of the current stage
-    stage_step: int = 0  # steps done in it
-    step: int = 0  # steps done in all
-    cursor: int = 0  # prompts drawn so far
-    generated_tokens: int = 0  # by training rollouts
-    seconds: float = 0.0
-    truncated: list = field(default_factory=list)  # of the current stage: one value since each validation
-    accuracy: list = field(default_factory=list)
-    since_validation: list = field(default_factory=list)  # truncated shares of the steps after the last validation
-    evaluations: list = field(default_factory=list)  # one entry before training and after each stage
-
-
-class Run:
-    """Everything a step needs. Folder layout: config.json, metrics.jsonl, checkpoint-STEP/, one Hugging Face folder a stage, summary.json."""
-
-    def __init__(self, config, folder, source, state=None):
-        self.config, self.folder, self.state = config, folder, state or State()
-        self.device = config.device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-        self.model, self.tokenizer, self.stop_ids = load_model(source, self.device)
-        # eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for another reason.
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.0)
-        self.train, self.validation, self.test = load_data(config.data)
-        self.started = time.monotonic() - self.state.seconds
-        self.stop = False
-
-    def autocast(self):
-        # On a GPU: weights and optimizer in fp32, since an lr of 1e-6 is lost in bf16 weights; the matmuls in bf16.
-        return torch.autocast("cuda", torch.bfloat16) if self.device.startswith("cuda") else nullcontext()
-
-    def prompts(self, problems, thinking):
-        return [render(self.tokenizer, p.problem, self.config.instruction, thinking) for p in problems]
-
-    def save_checkpoint(self):
-        """Written beside and renamed, so that a checkpoint is either whole or absent; the one before is removed after."""
-        self.state.seconds = time.monotonic() - self.started
-        final, partial = self.folder / f"checkpoint-{self.state.step}", self.folder / "partial-checkpoint"
-        shutil.rmtree(partial, ignore_errors=True)
-        save_model(self, partial)
-        torch.save(self.optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "state.json").write_text(json.dumps(asdict(self.state)))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        for old in self.folder.glob("checkpoint-*"):
-            if old != final:
-                shutil.rmtree(old)
-
-
-def save_model(run, folder):
-    run.model.save_pretrained(folder)
-    run.tokenizer.save_pretrained(folder)
+# One step, one stage
 
 
 def stream_seed(*numbers):
     """One 63-bit seed from several numbers (run seed, step, purpose), so that no two draws of a run share a random stream."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
-
-# ---------------------------------------------------------------------------------------------------------------------
-# One step, one stage
-
-
 def sample_groups(run, stage, draw):
     """Samples and grades one draw of prompts: (rollouts, rewards), group by group, and a sample response to look at."""
     config, count = run.config, run.config.prompts
     problems = take_problems(run.train, run.state.cursor, count, config.seed)
     run.state.cursor += count
-    prompts = run.prompts(problems, stage.thinking)
+    prompts = render_all(run, problems, stage.thinking)
     with tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None, position=1) as bar, run.autocast():
         rollouts = generate(run.model, [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts],
                             max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature, samples=config.group,
@@ -289,7 +178,7 @@ def measure(run, problems, thinking, samples, label):
     """Evaluates one mode at the full budget; the same problems and random streams each time, so that two measurements compare like with like."""
     config, name = run.config, "thinking" if thinking else "thinking-free"
     with tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None, position=1) as bar, run.autocast():
-        return evaluate(run.model, run.tokenizer, run.prompts(problems, thinking), [p.answer for p in problems], k=samples, budget=config.full_budget,
+        return evaluate(run.model, run.tokenizer, render_all(run, problems, thinking), [p.answer for p in problems], k=samples, budget=config.full_budget,
                         stop_ids=run.stop_ids, temperature=config.temperature, seed=stream_seed(config.seed, 0, 1), slots=config.slots,
                         progress=lambda tokens, done: bar.update(done))
 
@@ -310,6 +199,7 @@ def train(run):
     plan = stages(run.config)
     if not run.state.evaluations:
         measure_both(run, "before")
+        run.save_checkpoint()
     while run.state.stage < len(plan):
         stage = plan[run.state.stage]
         if len(run.state.evaluations) <= run.state.stage + 1 and not train_stage(run, stage):
@@ -333,6 +223,11 @@ def finish(run):
     summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES}, "stages": table[1:],
                "generated_tokens": state.generated_tokens, "seconds": seconds}
     (run.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    try:
+        from plot import draw_run
+        print(f"figure: {draw_run(run.folder)}")
+    except SystemExit as missing:  # matplotlib is optional
+        print(missing)
     print(f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, {seconds / 60:.1f} minutes. Models and metrics: {run.folder}")
 
 
@@ -349,71 +244,41 @@ def describe(run):
 
 
 def parse_arguments(argv):
-    """The command line: (Config, resume). A preset's values stand in for the defaults, and explicit options win over both."""
-    parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """The command line: (options given, resume). What is not given comes from the model's preset, else from Config."""
+    parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
     for f in fields(Config):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=f.metadata["help"])
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=f"{f.metadata['help']} (default: {f.default or 'none'})".replace("%", "%%"))
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    resume, model = given.pop("resume"), given.get("model", "small")
-    config = Config(**({k: v for k, v in PRESETS.get(model, {}).items() if k != "model"} | given))
-    if config.recipe not in ("tfpi", "tfpi+rl", "direct"):
-        parser.error(f"--recipe {config.recipe} is not one of tfpi, tfpi+rl, direct.")
-    if not all(b.strip().isdigit() and int(b) > 0 for b in config.budgets.split(",")):
-        parser.error(f"--budgets {config.budgets} is not a list of positive numbers such as 2048,4096,8192.")
-    return config, resume
-
-
-def open_run(config, resume):
-    """A new run in a folder of its own, or the newest checkpoint of the one in --out."""
-    folder = Path(config.out or Path("runs") / Path(config.model).name)
-    if resume:
-        checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-        if not checkpoints:
-            sys.exit(f"tfpi: no checkpoint in {folder}. Give --out the folder of the run to resume.")
-        config = Config(**json.loads((folder / "config.json").read_text()))
-        run = Run(config, folder, checkpoints[-1], State(**json.loads((checkpoints[-1] / "state.json").read_text())))
-        run.optimizer.load_state_dict(torch.load(checkpoints[-1] / "optimizer.pt", weights_only=True))
-        metrics = folder / "metrics.jsonl"  # steps after the checkpoint will be done again
-        lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-        metrics.write_text("".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= run.state.step))
-        return run
-    number = 2
-    while folder.exists():  # never overwrite a run
-        if config.out:
-            sys.exit(f"tfpi: {folder} exists. Give --out another folder, or --resume to continue the run in it.")
-        folder = folder.with_name(f"{Path(config.model).name}-{number}")
-        number += 1
-    run = Run(config, folder, PRESETS.get(config.model, {}).get("model", config.model))
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    return run
+    return given, given.pop("resume")
 
 
 def main(argv=None):
-    config, resume = parse_arguments(argv)
-    logging.disable_progress_bar()  # of loading and saving: no news with ours beside them
-    torch.set_flush_denormal(True)  # on a CPU, Adam's smallest second moments would be computed in slow denormal arithmetic
+    given, resume = parse_arguments(argv)
+    logging.disable_progress_bar()  # transformers' own bars, of loading and saving
+    torch.set_flush_denormal(True)  # or Adam's smallest moments are computed in slow denormal arithmetic
+    run = None
+
+    def ask_to_stop(*_):
+        if run is None or run.stop:
+            raise KeyboardInterrupt
+        run.stop = True
+        tqdm.write("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, ask_to_stop)
+    signal.signal(signal.SIGTERM, ask_to_stop)
     try:
-        run = open_run(config, resume)
+        run = resumed_run(given) if resume else new_run(given)
         describe(run)
-
-        def ask_to_stop(*_):
-            if run.stop:
-                raise KeyboardInterrupt
-            run.stop = True
-            tqdm.write("stopping after this step; press Ctrl-C again to stop at once.", file=sys.stderr)
-
-        signal.signal(signal.SIGINT, ask_to_stop)
         if train(run):
-            finish(run)
-            return
+            return finish(run)
         run.save_checkpoint()
-    except (ModelError, ValueError) as error:
+    except (ValueError, OSError) as error:  # DataError and ModelError among them
         sys.exit(f"tfpi: {error}")
     except KeyboardInterrupt:
-        pass
-    sys.exit(f"stopped. To go on: python tfpi.py --resume --out {run.folder}")
+        if run is None or not run.state.evaluations:
+            sys.exit("stopped; nothing was lost, since no step was done.")
+    sys.exit(f"stopped. To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}")
 
 
 if __name__ == "__main__":
