@@ -200,7 +200,7 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
     """
     if not rollouts:  # every group was flat: nothing to learn from, which is no reason to stop
         return {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "skipped": 1}
-    model.train()
+    model.eval()  # dropout off, or the ratio is not 1 on the policy that sampled
     lengths = [len(r.response_ids) for r in rollouts]
     steps = []
     for part in np.array_split(np.arange(len(rollouts)), min(config.minibatches, len(rollouts))):
