@@ -1,31 +1,28 @@
 r"""The math reward: 1.0 if the final boxed answer of a response equals the gold answer, else 0.0.
 
-In RL the grader *is* the objective: a false positive is exploited within a hundred steps, a false
-negative is noise, a hang stops the run. So this is a small parser of its own (text -> tokens -> values),
-which never executes what a policy wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`.
-
-The answer is the last `\boxed{...}` after the last `</think>`; a box in the thoughts counts for nothing,
-an unclosed or empty last box is no answer. Two answers are equal by these conventions:
+In RL the grader *is* the objective: a false positive is exploited within a hundred steps, a false negative is noise,
+a hang stops the run. So this is a small parser of its own (text -> tokens -> values) that never executes what a policy
+wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. The conventions, shown case by case in
+`tests/reward_cases.tsv`:
+- The answer is the last `\boxed{...}` after the last `</think>`. An unclosed or empty last box is no answer.
 - Equality is exact: 0.5 is 1/2, `0.\overline{3}` is 1/3, but 0.333 is not and 3.14 is not pi.
-- Units, degrees, `%`, `$`, `\text{...}` behind a value, thin spaces, thousands separators and leading
-  zeros are dropped (50% is 50, not 1/2). Inside a trigonometric function degrees are degrees.
-- `1,234` is a number, `(1,234)` a pair. `\log` has base 10, `i` is imaginary, `e` is Euler's number,
-  an odd root of a negative number is real, `2e-3` is 0.002 (write `2e - 3` for the difference).
-- `101_2` is neither `101_3` nor 5 nor 101; a gold `101_2 = 5` is answered by 5.
-- Sets, unions and lists of solutions are unordered, `\pm` is two values; tuples, points, matrices are
-  ordered; intervals keep their ends. `x = 5` answers 5 and `x > 3` answers `(3,\infty)`, but a list, a
-  bound or a negation never answers a value. Two equations agree if the difference of the sides of one
-  is a constant multiple of the other's: `y=2x+1`, `4x-2y=-2`. Other inequalities: as written, either way.
+- Units, degrees, `%`, `$`, `\text{...}` behind a value, thin spaces, thousands separators and leading zeros are
+  dropped (50% is 50, not 1/2). Inside a trigonometric function degrees are degrees.
+- `1,234` is a number, `(1,234)` a pair. `\log` has base 10, `i` is imaginary, `e` is Euler's number, an odd root of a
+  negative number is real, `2e-3` is 0.002. `101_2` is neither `101_3` nor 5; a gold `101_2 = 5` is answered by 5.
+- Sets, unions and lists of solutions are unordered, `\pm` is two values; tuples, points and matrices are ordered;
+  intervals keep their ends. A list, a bound or a negation never answers a value.
+- `x = 5` answers 5, `x > 3` answers `(3,\infty)`. Two equations agree if the differences of their sides are
+  proportional: `y=2x+1`, `4x-2y=-2`. Other inequalities are compared as written, in either direction.
 - Words are words, without case: `no` is not `on`. A choice is `(A)`, `A`, `\text{A}` or `A.`.
-- What cannot be read (sums, integrals, piecewise functions, ...) equals only the same text.
+- What cannot be read (sums, integrals, floors, piecewise functions) equals only the same text.
 
-Rationals are compared exactly. Anything else is evaluated to 1000 bits: a constant once, a formula at
-four points +-1 + sin(n)/8, which are transcendental: a polynomial with rational coefficients that vanishes
-at one of them is zero. Numbers that enter have at most 330 bits, intermediate values lie in
-2**-400 .. 2**400 or are refused, so a difference below 2**-800 is an identity and not `\sqrt{2}+10^{-60}`.
-That is no proof for towers of nested roots, but it needs no simplifier, and sympy's takes seconds on
-what a policy can write, `(x+y+z)^{1000}`. Points where just one side is real are skipped: formulas are
-real functions where both exist, so `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is `|x|` and not x.
+Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula at four points
++-1 + sin(n)/8, which are transcendental: a polynomial with rational coefficients that vanishes at one is zero. What
+enters has at most 330 bits and no intermediate value leaves 2**-400 .. 2**400, so a difference below 2**-800 is an
+identity and not `\sqrt{2}+10^{-60}`. This is no proof for towers of nested roots, but it needs no simplifier, and
+sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. Points where just one side is real are skipped:
+formulas are real functions where both exist, so `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is `|x|` and not x.
 """
 
 import math
@@ -33,6 +30,7 @@ import operator
 import re
 from fractions import Fraction
 from functools import cache, lru_cache
+from itertools import product
 
 # Caps, each checked before the work it bounds. The second line is explained above.
 MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_BITS = 1000, 400, 30, 10_000
@@ -64,8 +62,8 @@ def extract_answer(text: str) -> str | None:
 # --- text: drop what carries no meaning --------------------------------------------------------------
 
 UNICODE = str.maketrans(
-    {"½": r"\frac12", "⅓": r"\frac13", "⅔": r"\frac23", "¼": r"\frac14", "¾": r"\frac34", "√": " sqrt ", "∛": r"\sqrt[3]",
-     "′": "'", "\u2009": r"\,", "\u202f": r"\,", "\u00a0": " "}
+    {"½": r"\frac12", "⅓": r"\frac13", "⅔": r"\frac23", "¼": r"\frac14", "¾": r"\frac34", "√": " sqrt ",
+     "∛": r"\sqrt[3]", "′": "'", "\u2009": r"\,", "\u202f": r"\,", "\u00a0": " "}
 )  # fmt: skip
 SCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉", "0123456789+-n0123456789")
 UNITS = (
@@ -74,11 +72,16 @@ UNITS = (
     "weeks?|months?|years?|mph|[kM]?Hz|N|J|k?W|V|deg(?:ree)?s?|rad(?:ian)?s?|percent|USD|dollars?|cents?|euros?|units?|"
     "sq\\.?|square|cubic|points?|people|students?|ways"
 )
+TEXT_COMMANDS = "text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname"
 UNIT = rf"(?:{UNITS})(?![a-zA-Z])(?:\s*\^\s*(?:\{{\s*-?\d\s*\}}|-?\d))?"
+UNIT_TAIL = (
+    rf"(?:(?<=[\d)}}\]°])(?=\s|[a-zA-Z]{{2}})\s*|(?<=\\pi)\s+){UNIT}(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$"
+)
 # Text behind a value is a unit or a noun and is dropped, unless one of these words says that it is more.
 TELLING = set(
     "a or and not no nor never is are the if than least most more less over under above below about around between but "
-    "approximately except hundred thousand million billion dozen half twice squared cubed factorial times plus minus to from mod base".split()
+    "approximately except hundred thousand million billion dozen half twice squared cubed factorial times plus minus to "
+    "from mod base".split()
 )
 
 
@@ -93,28 +96,32 @@ def unwrap_text(match: re.Match) -> str:
     return " " if noun and after_value else f"{slash or ''} {content} {power or ''}"
 
 
-CLEANUPS = [  # applied in this order
-    (r"(?<=\d)(?:\\[,;:! ]|\{,\}|~)(?=\d{3}(?!\d))", ""),  # 1\,234 and 1{,}234
-    (r"\\[dtc](frac|binom)", r"\\\1"),
-    (r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!|\\?[$%]|[€£]", ""),
-    (r"\\(?:displaystyle|boxed|angle|triangle)(?![a-zA-Z])", ""),
-    (r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
-    (r"(\s*/\s*)?\\(text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}(\s*\^\s*\{?\s*[23]\s*\}?)?", unwrap_text),
-    (r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree|°)(?:\s*[CF]\b)?", "°"),
-    (r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
-    (r"\\(?:bar|dot)\s*\{", r"\\overline{"),
-    (r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}"),
-    (r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)"),  # mixed numbers: 1\frac12 ...
-    (r"(?<![\w.^}/])(\d+)\s+(\d+/\d+)(?!\.?\d)", r"(\1+\2)"),  # ... and 1 1/2
-    (rf"(?:(?<=[\d)}}\]°])(?=\s|[a-zA-Z]{{2}})\s*|(?<=\\pi)\s+){UNIT}(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$", ""),
-    (r"(?i)^\s*all (?:real numbers|reals)\W*$|\\mathbb\s*(?:\{R\}|R\b)", "ℝ"),
-    (r"\\\{\s*[a-z]\s*(?:\\in\s*ℝ\s*)?(?:\||\\mid(?![a-z])|:)(.*)\\\}", r"\1"),  # {x | x > 3}
-    (r"(?<![.,;:\s])\s*[.,;:]?\s*$", ""),
-    (r"\s+", " "),
-    (r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=,) (?!\d{3})", ""),  # other spaces separate: 1 2 is not 12
+# Applied in this order, each only where its marker (a substring that it needs) occurs: marker, pattern, replacement.
+CLEANUPS = [
+    ("", r"(?<=\d)(?:\\[,;:! ]|\{,\}|~)(?=\d{3}(?!\d))", ""),  # 1\,234 and 1{,}234
+    ("\\", r"\\[dtc](frac|binom)", r"\\\1"),
+    ("\\", r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!", ""),
+    ("\\", r"\\(?:displaystyle|boxed|angle|triangle)(?![a-zA-Z])", ""),
+    ("\\", r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
+    ("", r"\\?[$%€£]", ""),
+    ("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?\s*[23]\s*\}}?)?", unwrap_text),
+    ("\\", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])", "°"),
+    ("°", r"°(?:\s*[CF]\b)?", "°"),
+    ("", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
+    ("\\", r"\\(?:bar|dot)\s*\{", r"\\overline{"),
+    ("\\choose", r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
+    ("\\", r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}"),
+    ("\\frac", r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)"),  # mixed numbers: 1\frac12 ...
+    ("/", r"(?<![\w.^}/])(\d+)\s+(\d+/\d+)(?!\.?\d)", r"(\1+\2)"),  # ... and 1 1/2
+    ("", UNIT_TAIL, ""),
+    ("all", r"(?i)^\s*all (?:real numbers|reals)\W*$", "ℝ"),
+    ("\\mathbb", r"\\mathbb\s*(?:\{R\}|R\b)", "ℝ"),
+    ("\\{", r"\\\{\s*[a-z]\s*(?:\\in\s*ℝ\s*)?(?:\||\\mid(?![a-z])|:)(.*)\\\}", r"\1"),  # {x | x > 3}
+    ("", r"(?<![.,;:\s])\s*[.,;:]?\s*$", ""),
+    (" ", r"\s+", " "),
+    (" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=,) (?!\d{3})", ""),  # other spaces separate: 1 2 is not 12
 ]
-CLEANUPS = [(re.compile(pattern, re.ASCII), replacement) for pattern, replacement in CLEANUPS]
+CLEANUPS = [(marker, re.compile(pattern, re.ASCII), replacement) for marker, pattern, replacement in CLEANUPS]
 
 
 def tidy(text: str) -> str:
@@ -122,8 +129,10 @@ def tidy(text: str) -> str:
     if not text.isascii():
         text = re.sub("[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(SCRIPTS) + "}", text)
         text = re.sub("[₀-₉]+", lambda m: "_{" + m[0].translate(SCRIPTS) + "}", text).translate(UNICODE)
-    for pattern, replacement in CLEANUPS:
-        text = pattern.sub(replacement, text)
+    text = text.replace("\n", " ").replace("\t", " ")
+    for marker, pattern, replacement in CLEANUPS:
+        if marker in text:
+            text = pattern.sub(replacement, text)
     return text if re.search("sin|cos|tan|cot|sec|csc", text) else text.replace("°", "")
 
 
@@ -212,7 +221,7 @@ def apply(op: str, *args):
 
 @lru_cache(maxsize=256)
 def unknown(name: str) -> list:
-    """Return the sample points of a letter: near +-1 for the sake of `x^{2023}`, with signs that differ between letters."""
+    """Return the sample points of a letter: near +-1, for `x^{2023}`; the signs of two letters differ somewhere."""
     mp, bits = numerics(), int.from_bytes(name.encode()[:30])
     signs = (1, -1, (-1) ** bits, (-1) ** (bits // 2))
     return [sign + mp.sin(POINTS * bits + point) / 8 for point, sign in enumerate(signs)]
@@ -220,24 +229,19 @@ def unknown(name: str) -> list:
 
 def read_number(text: str) -> Fraction:
     r"""Read `033`, `.5`, `1.5e-3`, `0.1\overline{6}` or `0.1(6)`."""
-    if text.isdigit():
-        return Fraction(int(text))
     digits, _, repeat = text.rstrip(")}").replace(r"\overline{", "(").partition("(")
-    mantissa, _, exponent = digits.lower().partition("e")
-    whole, _, decimals = mantissa.partition(".")
-    if len(exponent) > 5:
-        raise Refuse  # 1e999999999 would fill the memory
-    value = Fraction(int(whole + decimals), 10 ** len(decimals))
+    value = Fraction(int(digits)) if digits.isdigit() else Fraction(digits)
     if repeat:
-        value += Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(decimals))
-    return exact("*", value, exact("^", Fraction(10), Fraction(int(exponent or 0))))
+        value += Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(digits.partition(".")[2]))
+    return exact("+", value, Fraction(0))
 
 
 # --- tokens and grammar ------------------------------------------------------------------------------
 
+WORDS = re.compile(r"(?!.*\b(?:and|or)\b)[a-z][a-z' ]*")
 TOKEN = re.compile(
     r"\d*\.\d*(?:\\overline\{\d+\}|\(\d+\))|\d+_(?:\d+|\{\d+\})"  # 0.1\overline{6}, 0.1(6), 101_2
-    r"|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+    r"|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?"  # not 1e999999999
     r"|\\begin\{array\}\{[lcr| ]*\}|\\(?:begin|end)\{[a-z]+\}|\\?log(?![a-zA-Z])"
     r"|(?:\\[a-zA-Z]+|[a-zA-Z])(?:_(?:\d+|[a-zA-Z]|\{[^{}]*\})|')+|\\[a-zA-Z]+|\\[\\{}]"
     r"|[A-Za-z]+(?![_'])|[<>!]=|\*\*|!!|\S",
@@ -245,24 +249,27 @@ TOKEN = re.compile(
 )
 SPELLINGS = r"""
     \cdot * \times * \ast * × * · * ⋅ * \div / ÷ / : / ** ^ − - – - \le <= \leq <= \leqslant <= ≤ <= \ge >= \geq >=
-    \geqslant >= ≥ >= \lt < \gt > \ne != \neq != ≠ != \in in ∈ in \approx ≈ \infty ∞ infinity ∞ \lg \log \lor or \land and ∪ \cup
-    ± \pm ∓ \mp \lvert | \rvert | \vert | \langle ( ⟨ ( \rangle ) ⟩ ) \lbrace \{ \rbrace \} \varnothing \emptyset
-    ∅ \emptyset \varphi \phi φ \phi π \pi θ \theta α \alpha β \beta λ \lambda""".split()
+    \geqslant >= ≥ >= \lt < \gt > \ne != \neq != ≠ != \in in ∈ in \approx ≈ \infty ∞ infinity ∞ \lg \log \lor or
+    \land and ∪ \cup ± \pm ∓ \mp \lvert | \rvert | \vert | \langle ( ⟨ ( \rangle ) ⟩ ) \lbrace \{ \rbrace \}
+    \varnothing \emptyset ∅ \emptyset \varphi \phi φ \phi π \pi θ \theta α \alpha β \beta λ \lambda""".split()
 SPELLINGS = dict(zip(SPELLINGS[::2], SPELLINGS[1::2]))
 TRIG = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh asin acos atan".split()}
 TRIG |= {f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()}
 FUNCTIONS = TRIG | {"ln": "log", "log": "log", "exp": "exp", "abs": "fabs", "sqrt": "sqrt"}  # to the names in mpmath
 CONSTANTS = {"pi": "pi", "e": "e", "i": "j"}
 RESERVED = {*FUNCTIONS, *CONSTANTS, "or", "and", "in"}
-GREEK = set("alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega Delta".split())
+GREEK = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega Delta".split()
 BRACKETS = {"(": ")]", "[": ")]", "{": "}", r"\{": [r"\}"], r"\begin": [r"\end"]}
 NESTING = dict.fromkeys(BRACKETS, 1) | dict.fromkeys([")", "]", "}", r"\}", r"\end"], -1)
 IMPLICIT, FACTOR = 3, 3.5  # how tightly an omitted product sign binds, and the operand of a product
 LEVELS = {"+": (1, 2), "-": (1, 2), "*": (2, FACTOR), "/": (2, FACTOR), "^": (4, 4), "!": (5, 0), "°": (5, 0)}
 POSTFIX = {"!": "factorial", "°": "radians"}
+BARE, DIGITS = str.maketrans("", "", "\\{}"), set("0123456789.")
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
-NAME = re.compile(r"(?:\\?[A-Za-z]+(?:_\w+|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?")
+NAME = re.compile(
+    r"(?:\\?[A-Za-z]+(?:_\w+|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?"
+)
 
 
 def tokenize(text: str) -> list[str]:
@@ -295,6 +302,21 @@ def split(tokens: list[str], separators: set[str]) -> tuple[list[list[str]], lis
     return parts, met
 
 
+def choose_signs(tokens: list[str]) -> list[list[str]]:
+    r"""Return a version for each choice of signs; with \mp all of them change together, else each is free."""
+    places = [k for k, token in enumerate(tokens) if token in (r"\pm", r"\mp")]
+    if not places or r"\{" in tokens:  # a set chooses for each member
+        return [tokens]
+    if len(places) > 3 or len(tokens) << len(places) > MAX_TOKENS:
+        raise Refuse  # k signs are 2**k values
+    versions = []
+    for choice in product((1, -1), repeat=1 if r"\mp" in tokens else len(places)):
+        versions.append(list(tokens))
+        for place, sign in zip(places, choice * len(places)):
+            versions[-1][place] = "+" if (sign > 0) == (tokens[place] == r"\pm") else "-"
+    return versions
+
+
 def read_list(tokens: list[str], depth: int):
     r"""Read `a, b`, `a or b`, `A \cup B` as a list of its members, a single member as itself."""
     parts, separators = split(tokens, {",", ";", "or", "and", r"\cup"})
@@ -302,12 +324,7 @@ def read_list(tokens: list[str], depth: int):
         parts = [part for part in parts if part]  # "1, 2, and 3"
     members = []
     for part in parts:
-        free, tied = (part.count(sign) if r"\{" not in part else 0 for sign in (r"\pm", r"\mp"))
-        if free + tied > 3 or len(part) << free > MAX_TOKENS:
-            raise Refuse  # k signs are 2**k values
-        for choice in range(2 if tied else 2**free):  # with \mp all signs change together
-            signs = iter([choice] * 3 if tied else [choice >> k & 1 for k in range(3)])
-            signed = part if r"\{" in part else [{r"\pm": "+-", r"\mp": "-+"}[t][next(signs)] if t in (r"\pm", r"\mp") else t for t in part]
+        for signed in choose_signs(part):
             member = relation(signed, depth)
             flat = isinstance(member, tuple) and member[0] == "list" and set(separators) <= {r"\cup"}
             members += member[1] if flat else [member]
@@ -388,7 +405,8 @@ class Parser:
             raise Refuse
         left = self.prefix(tight)
         while token := self.tokens[self.at]:
-            implicit = token not in LEVELS and (token[0] in "\\([{|" or token[0].isalpha() or self.tokens[self.at - 1] == "!")
+            follows = token[0] in "\\([{|" or token[0].isalpha() or self.tokens[self.at - 1] == "!"  # not: 2 3, x2
+            implicit = follows and token not in LEVELS
             argument_ends = tight == IMPLICIT and (token.lstrip("\\") in FUNCTIONS or token in "([{|")  # \sin x \cos x
             level, operand = (IMPLICIT, FACTOR) if implicit else LEVELS.get(token, (-1, 0))
             if level < tight or implicit and argument_ends:
@@ -401,8 +419,8 @@ class Parser:
     def prefix(self, tight: float = FACTOR):
         """Read a number, a name, a bracket, or a command with its arguments."""
         token = self.take()
-        name = re.sub(r"[\\{}]", "", token)
-        stem, _, subscript = name.rstrip("'").partition("_")
+        if token[:1] in DIGITS and "_" not in token:
+            return read_number(token)
         if token == "∞" or token in ("+", "-") and self.take("∞"):
             return MINUS_INFINITY if token == "-" else INFINITY
         if token in ("+", "-"):
@@ -413,6 +431,8 @@ class Parser:
             return apply("fabs", Parser(self.until("|"), self.depth).all())
         if token in (r"\frac", r"\binom"):
             return apply("/" if token == r"\frac" else "binomial", self.prefix(), self.prefix())
+        name = token.translate(BARE)
+        stem, _, subscript = name.rstrip("'").partition("_")
         if token == r"\emptyset":
             return ("list", ())
         if token == "ℝ":
@@ -423,8 +443,6 @@ class Parser:
             return [+getattr(numerics(), CONSTANTS[name])]
         if stem.isdigit() and subscript:  # 101_2 is an unknown of that name, not a value
             return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
-        if re.match(r"\.?[0-9]", token):
-            return read_number(token)
         if stem in GREEK or stem.isalpha() and token[0] != "\\":
             return unknown(name)
         raise Refuse
@@ -434,7 +452,8 @@ class Parser:
         if opening == r"\{":
             return read_list(inside, self.depth + 1) if inside else ("list", ())
         if opening == r"\begin":
-            rows = [[Parser(cell, self.depth).all() for cell in split(row, "&")[0]] for row in split(inside, [r"\\"])[0] if row]
+            rows = [split(row, "&")[0] for row in split(inside, [r"\\"])[0] if row]
+            rows = [[Parser(cell, self.depth).all() for cell in row] for row in rows]
             if len(rows) > 1 and all(len(row) == 1 for row in rows):  # a column is a vector
                 return ("seq", "()", tuple(row[0] for row in rows))
             return ("seq", "matrix", tuple(("seq", "matrix", tuple(row)) for row in rows))
@@ -491,12 +510,6 @@ def same(a, b) -> bool:
     return a[1] == b[1] and len(a[2]) == len(b[2]) and all(map(same, a[2], b[2]))
 
 
-def read_words(text: str) -> str:
-    """Return the case-folded words if the answer consists of nothing else, else ''."""
-    text = text.strip("().: ")
-    return text.casefold() if re.fullmatch(r"(?!.*\b(?:and|or)\b)[A-Za-z][A-Za-z' ]*", text) else ""
-
-
 @lru_cache(maxsize=256)
 def read(text: str):
     return read_list(tokenize(text), 0)
@@ -511,7 +524,8 @@ def is_equivalent(pred: str | None, gold: str | None) -> bool:
     pred, gold = tidy(pred), tidy(gold)
     if pred == gold or not pred or not gold:
         return pred == gold != ""
-    if all(words := (read_words(pred), read_words(gold))):
+    words = [text.strip("().: ").casefold() for text in (pred, gold)]
+    if all(map(WORDS.fullmatch, words)):
         return words[0] == words[1]
     try:
         return same(read(pred), read(gold))

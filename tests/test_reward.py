@@ -149,16 +149,16 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_answer_is_wrong_and_quick(name):
-    start = time.perf_counter()
+    start = time.process_time()
     assert [gold for gold in ("5", r"\sqrt{2}", "x+1", r"\{1,2\}") if is_equivalent(HOSTILE[name], gold)] == []
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_text_in_a_box_is_wrong_and_quick(name):
-    start = time.perf_counter()
+    start = time.process_time()
     assert math_reward(rf"\boxed{{{HOSTILE[name]}}}", r"\frac{7}{2}") == 0.0
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def test_code_in_an_answer_is_not_executed(tmp_path):
@@ -170,7 +170,7 @@ def test_code_in_an_answer_is_not_executed(tmp_path):
 
 
 def test_megabytes_of_boxes_take_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     assert extract_answer(r"\boxed{" * 300_000) is None
     assert extract_answer(r"\boxed{5}" * 200_000) == "5"
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0

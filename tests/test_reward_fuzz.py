@@ -43,10 +43,10 @@ def check_strings(count: int) -> float:
             read(tidy(text[:1000]))  # `is_equivalent` would hide a bug
         except (Refuse, ArithmeticError, ValueError):
             pass
-        start = time.perf_counter()
+        start = time.process_time()
         verdict = is_equivalent(text, gold)
         math_reward(rf"<think>{text}</think>\boxed{{{text}}}", gold)
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
         assert isinstance(verdict, bool)
     return slowest
 
@@ -121,7 +121,7 @@ def test_a_hundred_thousand_random_strings():
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_megabyte_of_one_piece(piece):
     text = piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(text)
     math_reward(rf"\boxed{{{text}}}", "5")
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
