@@ -1,0 +1,122 @@
+"""Measures of eval.py against enumeration and hand counts, with a tokenizer of single characters."""
+
+import itertools
+import math
+
+import pytest
+
+from eval import evaluate, pass_at_k, response_text, verification_share
+from rollout import Rollout
+
+
+class Characters:
+    """A tokenizer whose tokens are the code points of the text; the stop token 0 is special and leaves no text."""
+
+    def __call__(self, texts, add_special_tokens):
+        return {"input_ids": [self.encode(t) for t in texts] if isinstance(texts, list) else self.encode(texts)}
+
+    def encode(self, text):
+        return [ord(c) for c in text]
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(chr(i) for i in ids if i or not skip_special_tokens)
+
+
+class SmallAlphabet(Characters):
+    """The same with 40 tokens, for a tiny model."""
+
+    def encode(self, text):
+        return [ord(c) % 40 for c in text]
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(chr(ord("A") + i) for i in ids)
+
+
+def written(text, finished=True):
+    """A rollout that says text."""
+    ids = Characters().encode(text) + [0] * finished
+    return Rollout([1], ids, [-1.0] * len(ids), finished)
+
+
+def evaluate_texts(monkeypatch, rollouts, golds, k, prompts=None):
+    """evaluate() with prepared responses instead of a model's."""
+    monkeypatch.setattr("eval.generate", lambda *args, **options: rollouts)
+    return evaluate(None, Characters(), prompts or ["?"] * len(golds), golds, k=k, budget=99, stop_ids={0})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The parts
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 7])
+def test_pass_at_k_equals_enumeration(n):
+    """The share of all k-subsets of n samples that hold a right one, for every number of right ones."""
+    for k, right in itertools.product(range(1, n + 1), range(n + 1)):
+        subsets = list(itertools.combinations([1] * right + [0] * (n - right), k))
+        assert pass_at_k(n, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_pass_at_k_needs_k_samples(k):
+    """More draws than samples, or none, say so instead of dividing by zero."""
+    with pytest.raises(ValueError, match=f"pass@{k}"):
+        pass_at_k(4, 2, k)
+
+
+@pytest.mark.parametrize("prompt, expected", [("user: 1+1\nassistant:\n", "so 2"), ("assistant:\n<think>\n", "<think>\nso 2"),
+                                              ("assistant:\n<think>\n\n</think>\n\n", "so 2"), ("what is <think>? assistant:\n", "so 2")])
+def test_response_text_restores_an_opened_block(prompt, expected):
+    """A template that opens `<think>` at the prompt's end left half of the block there; a closed or mentioned one did not."""
+    assert response_text(Characters(), prompt, written("so 2")) == expected
+
+
+def test_verification_share_counts_lines():
+    """Blank lines are not steps, case and inflection do not matter, and `await` is no `wait`."""
+    assert verification_share(["1 + 1 = 2\n\nVerifying: 2\n", "Wait, no.\nI await it, unchecked."]) == 2 / 4
+    assert verification_share([""]) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# evaluate()
+
+
+def test_accuracy_and_its_error_are_over_problems(monkeypatch):
+    """avg@2 of three problems by hand: 1, 1/2, 0. The error is the deviation of these three over the root of 3, not of six samples."""
+    texts = [r"\boxed{1}", r"\boxed{1}", r"\boxed{2}", r"\boxed{9}", r"\boxed{9}", "no box"]
+    result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["1", "2", "3"], k=2)
+    assert result["accuracy"] == pytest.approx(0.5)
+    assert result["error"] == pytest.approx(0.5 / math.sqrt(3))
+    assert result["pass_at_k"] == pytest.approx(2 / 3)
+    assert [(text, reward) for text, reward in result["responses"]] == list(zip(texts, [1, 1, 1, 0, 0, 0]))
+
+
+def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
+    """Mean length, the stop token included, and the share that was cut at the budget."""
+    result = evaluate_texts(monkeypatch, [written("four"), written("sixsix", finished=False)], ["1"], k=2)
+    assert (result["tokens"], result["truncated"]) == (5.5, 0.5)
+
+
+def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
+    """With a closed block what follows it is the answer; without a block everything is."""
+    result = evaluate_texts(monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], k=2)
+    assert result["answer_tokens"] == 4
+
+
+def test_empty_blocks_are_counted(monkeypatch):
+    """Thinking-free in disguise: a block with white space only. A filled block, no block or an open block is none."""
+    texts = ["<think>\n\n</think>\n\n2", "<think></think>2", "<think>\n1\n</think>\n\n2", "2", "<think>\n"]
+    assert evaluate_texts(monkeypatch, [written(t) for t in texts], ["2"], k=5)["empty"] == 2 / 5
+
+
+def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
+    """The DeepSeek-R1 templates open the block, so its emptiness shows in prompt and response together."""
+    assert evaluate_texts(monkeypatch, [written("\n</think>\n\n2"), written("1\n</think>2")], ["2"], 2, ["<think>\n"])["empty"] == 1 / 2
+
+
+def test_evaluate_with_a_model(model):
+    """End to end: k responses a problem, repeatable, and all truncated where nothing stops them."""
+    options = dict(k=3, budget=5, stop_ids=set(), seed=7)
+    result = evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options)
+    assert len(result["responses"]) == 6
+    assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (5, 1, 0, 0)
+    assert evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options) == result
