@@ -98,7 +98,8 @@ def unwrap_text(match: re.Match) -> str:
 
 # Applied in this order, each only where its marker (a substring that it needs) occurs: marker, pattern, replacement.
 CLEANUPS = [
-    ("", r"(?<=\d)(?:\\[,;:! ]|\{,\}|~)(?=\d{3}(?!\d))", ""),  # 1\,234 and 1{,}234
+    ("\\", r"(?<=\d)\\[,;:! ](?=\d{3}(?!\d))", ""),  # 1\,234
+    ("{,}", r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ""),
     ("\\", r"\\[dtc](frac|binom)", r"\\\1"),
     ("\\", r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!", ""),
     ("\\", r"\\(?:displaystyle|boxed|angle|triangle)(?![a-zA-Z])", ""),
@@ -107,7 +108,8 @@ CLEANUPS = [
     ("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?\s*[23]\s*\}}?)?", unwrap_text),
     ("\\", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])", "°"),
     ("°", r"°(?:\s*[CF]\b)?", "°"),
-    ("", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
+    ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])", " "),
+    ("~", r"(?<=\S)~", " "),
     ("\\", r"\\(?:bar|dot)\s*\{", r"\\overline{"),
     ("\\choose", r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
     ("\\", r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}"),
@@ -229,8 +231,10 @@ def unknown(name: str) -> list:
 
 def read_number(text: str) -> Fraction:
     r"""Read `033`, `.5`, `1.5e-3`, `0.1\overline{6}` or `0.1(6)`."""
+    if text.isdigit():
+        return Fraction(int(text))
     digits, _, repeat = text.rstrip(")}").replace(r"\overline{", "(").partition("(")
-    value = Fraction(int(digits)) if digits.isdigit() else Fraction(digits)
+    value = Fraction(digits)
     if repeat:
         value += Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(digits.partition(".")[2]))
     return exact("+", value, Fraction(0))
@@ -291,6 +295,8 @@ def tokenize(text: str) -> list[str]:
 
 def split(tokens: list[str], separators: set[str]) -> tuple[list[list[str]], list[str]]:
     """Split at the separators that are outside all brackets; return the parts and the separators met."""
+    if separators.isdisjoint(tokens):
+        return [tokens], []
     parts, met, depth = [[]], [], 0
     for token in tokens:
         depth += NESTING.get(token, 0)
@@ -452,12 +458,12 @@ class Parser:
         if opening == r"\{":
             return read_list(inside, self.depth + 1) if inside else ("list", ())
         if opening == r"\begin":
-            rows = [split(row, "&")[0] for row in split(inside, [r"\\"])[0] if row]
+            rows = [split(row, {"&"})[0] for row in split(inside, {r"\\"})[0] if row]
             rows = [[Parser(cell, self.depth).all() for cell in row] for row in rows]
             if len(rows) > 1 and all(len(row) == 1 for row in rows):  # a column is a vector
                 return ("seq", "()", tuple(row[0] for row in rows))
             return ("seq", "matrix", tuple(("seq", "matrix", tuple(row)) for row in rows))
-        items = tuple(Parser(part, self.depth).all() for part in split(inside, ",")[0])
+        items = tuple(Parser(part, self.depth).all() for part in split(inside, {","})[0])
         brackets = opening + self.tokens[self.at - 1]
         if len(items) == 1 and brackets in ("()", "[]", "{}"):
             return items[0]
