@@ -30,10 +30,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from eval import evaluate
+from grpo import micro_batches
 from problems import allowed, apply_op, draw_problem, load_split
 from tfpi import render
 
-THINKING = {"detail": 0.9, "check": 0.85}  # detail: the share of hard steps that are broken up; check: the probability of one more checking pass
+# detail: the share of hard steps that are broken up; check: the probability of one more checking pass, three at most
+THINKING = {"detail": 0.9, "check": 0.85}
 SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability that a pass, if a check follows, contains a wrong digit
 STEPS = 2000
@@ -68,15 +70,15 @@ def break_up(value, symbol, n):
     return []
 
 
-def slip(value, start, ops, rng):
-    """A believable wrong result: one digit off by one or two, and the rest of the chain still possible; None if there is none."""
+def slip(value, ops, rng):
+    """A believable wrong result: one digit off by one or two, with which the rest of the chain is still possible; the right one if it is not."""
     digits = list(str(value))
     place = rng.randrange(len(digits))
     digits[place] = str((int(digits[place]) + rng.choice((1, 2, 8, 9))) % 10)
     result = after = int("".join(digits))
     for symbol, n in ops:
         if not allowed(after, symbol, n):
-            return None
+            return value
         after = apply_op(after, symbol, n)
     return result
 
@@ -88,7 +90,7 @@ def write_pass(start, ops, detail, mistake, rng):
         name = "mod" if symbol == "%" else symbol
         right = result = apply_op(value, symbol, n)
         if i == at:
-            result = slip(right, start, ops[i + 1:], rng) or right
+            result = slip(right, ops[i + 1:], rng)
         easy = break_up(value, symbol, n) if rng.random() < detail else []
         text = f"{value} {name} {n}"
         if easy:
@@ -166,7 +168,7 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
 
     Half of the traces think. Problems come fresh from the generator, never one of the validation or test split. Traces of like length
     share a batch: lengths differ tenfold, and padding would be most of the work. A curriculum: one operation at first, then up to
-    two, then up to three; without it nothing is learnt for the first thousand steps.
+    two, then up to three, so that the arithmetic is learnt on short traces, which are cheap.
     """
     rng = random.Random(seed)
     held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
@@ -177,23 +179,13 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
             problem = draw_problem(rng, levels)
             if problem.problem not in held_out:
                 traces.append(encode_trace(tokenizer, problem, len(traces) % 2 == 0, rng))
-        batches = split_by_tokens(sorted(traces, key=lambda trace: len(trace[0])), tokens)
+        batches = micro_batches([len(ids) for ids, _ in traces], tokens)
         rng.shuffle(batches)
         for batch in batches:
-            yield pad_batch(batch, tokenizer.pad_token_id)
+            yield pad_batch([traces[i] for i in batch], tokenizer.pad_token_id)
             step += 1
             if step == steps:
                 return
-
-
-def split_by_tokens(traces, tokens):
-    """Cuts a list sorted by length into batches whose size times longest stays within `tokens`."""
-    batches = [[]]
-    for trace in traces:
-        if len(trace[0]) * (len(batches[-1]) + 1) > tokens:
-            batches.append([])
-        batches[-1].append(trace)
-    return batches
 
 
 def pad_batch(traces, pad):
@@ -204,7 +196,10 @@ def pad_batch(traces, pad):
 
 
 def sft(model, batches, steps, lr, warmup=100):
-    """Next-token cross-entropy over the learnt tokens with AdamW, linear warm-up and cosine decay; yields the loss of each step."""
+    """Next-token cross-entropy over the learnt tokens with AdamW; yields the loss of each step.
+
+    Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something to learn, as for the models of the paper.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (input_ids, labels) in enumerate(batches):
         scale = min(1, (step + 1) / warmup) * (0.7 + 0.3 * math.cos(math.pi * step / steps))

@@ -33,3 +33,28 @@ def model():
 def make_model():
     """The function that makes a tiny model, for tests that train one or need another family."""
     return tiny_model
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The small model, and a run of it that takes seconds
+
+
+@pytest.fixture(scope="session")
+def small():
+    """(model, tokenizer, stop ids) of models/small: read it, never train it."""
+    from rollout import load_model
+    from run import find_settings
+    return load_model(find_settings("small")["model"], "cpu")
+
+
+@pytest.fixture
+def tiny_options():
+    """Command-line options of a run with two stages of two steps."""
+    return {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 64, "prompts": 4, "group": 4, "validate_every": 1,
+            "validation_problems": 4, "eval_problems": 4, "eval_samples": 1}
+
+
+@pytest.fixture
+def small_run(tiny_options, tmp_path):
+    from run import new_run
+    return new_run(tiny_options | {"out": str(tmp_path / "run")})

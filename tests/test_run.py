@@ -1,0 +1,143 @@
+"""A run as its user sees it: files, resume, Ctrl-C, and mistakes answered with one sentence."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from run import new_run, resumed_run
+from tfpi import main, train
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--prompts", "4", "--group", "4", "--eval-problems", "4", "--eval-samples", "1", "--validation-problems", "4", "--full-budget", "64",
+        "--budgets", "16,24"]
+
+
+def tfpi(*arguments):
+    """Runs `python tfpi.py ...` as a user would; returns the finished process."""
+    return subprocess.run([sys.executable, "tfpi.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def weights(folder):
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()
+
+
+def test_the_whole_run_leaves_what_it_promises(tmp_path):
+    """config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes before and after, a figure."""
+    done = tfpi("--model", "small", "--steps", 1, "--out", tmp_path / "run", *TINY)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    for when in ("before", "after"):
+        for mode in ("thinking", "thinking_free"):
+            assert {"accuracy", "error", "tokens", "truncated", "empty"} <= set(summary[when][mode])
+    assert [entry["name"] for entry in summary["stages"]] == ["stage1", "stage2"]
+    assert summary["generated_tokens"] > 0 and summary["seconds"] > 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "run" / "config.json").exists() and (tmp_path / "run" / "figure.png").exists()
+    assert len(weights(tmp_path / "run" / "stage2")) > 0
+
+
+def test_metrics_count_up(small_run):
+    """Generated tokens and seconds are cumulated over the run, for plots against compute."""
+    train(small_run)
+    lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    total = 0
+    for line in lines:
+        total += round(line["tokens"] * line["rollouts"])
+        assert line["generated_tokens"] == total
+    assert lines[0]["seconds"] < lines[-1]["seconds"]
+
+
+def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
+    """Resume is exact: weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted one, bit for bit."""
+    whole = new_run(tiny_options | {"out": str(tmp_path / "whole"), "save_every": 1})
+    train(whole)
+    broken = new_run(tiny_options | {"out": str(tmp_path / "broken"), "save_every": 1})
+    interrupt_after(broken, steps=1)
+    assert train(broken) is False
+    broken.save_checkpoint()
+    resumed = resumed_run({"out": str(tmp_path / "broken")})
+    assert resumed.state.step == 1
+    interrupt_after(resumed, steps=3)  # now in the second stage
+    assert train(resumed) is False
+    resumed.save_checkpoint()
+    last = resumed_run({"out": str(tmp_path / "broken")})
+    assert train(last) is True
+    for name, tensor in weights(tmp_path / "whole" / "stage2").items():
+        assert torch.equal(tensor, weights(tmp_path / "broken" / "stage2")[name]), name
+    seconds = ("seconds", "rollout_seconds", "step_seconds")
+    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+             for name in ("whole", "broken")]
+    assert lines[0] == lines[1]
+
+
+def interrupt_after(run, steps):
+    """Asks the run to stop once it has done `steps` steps, as Ctrl-C does."""
+    run.__class__ = type("Interrupted", (type(run),), {"stop": property(lambda self: self.state.step >= steps, lambda self, value: None)})
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen([sys.executable, "tfpi.py", "--model", "small", "--steps", "1000", "--out", str(tmp_path / "run"), *TINY],
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "a sample" in line:  # the first step is done
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0 and "--resume --out" in errors and "Traceback" not in errors
+    assert resumed_run({"out": str(tmp_path / "run")}).state.step >= 1
+
+
+def test_a_saved_stage_is_an_ordinary_hugging_face_folder(small_run):
+    """Plain AutoModelForCausalLM and AutoTokenizer load it, chat template included, and generate with it."""
+    train(small_run)
+    model, tokenizer = (auto.from_pretrained(small_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Compute 20 + 30."}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
+    output = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=60, do_sample=False)
+    assert "\\boxed{50}" in tokenizer.decode(output[0])
+
+
+def refuse(*arguments):
+    """Runs the command line in this process and returns the sentence it exits with."""
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in arguments])
+    for number, handler in handlers:
+        signal.signal(number, handler)
+    assert isinstance(stopped.value.code, str)  # printed to stderr, with exit code 1
+    return stopped.value.code
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["--recipe", "grpo"], "recipe"),
+    (["--budgets", "64,-1"], "budgets"),
+    (["--budgets", "many"], "budgets"),
+    (["--group", "1"], "group"),
+    (["--prompts", "0"], "prompts"),
+    (["--normalizer", "mean"], "normalizer"),
+    (["--data", "missing.jsonl"], "missing.jsonl"),
+    (["--model", "./no/such/folder"], "no/such/folder"),
+    (["--full-budget", "5000"], "context"),
+    (["--resume", "--out", "no/such/run"], "no/such/run"),
+])
+def test_a_users_mistake_gets_one_sentence(arguments, said, tmp_path):
+    assert said in refuse(*arguments, *([] if "--out" in arguments else ["--out", tmp_path / "run"]))
+
+
+def test_a_bad_line_of_data_is_named(tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"problem": "What is 1 + 1?", "answer": "2"}\n{"problem": "What is 1 + 2?"}\n')
+    assert f"{data}, line 2" in refuse("--data", data, "--out", tmp_path / "run")
+
+
+def test_an_existing_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("work")
+    assert "exists" in refuse("--out", tmp_path / "run", *TINY)
+    assert (tmp_path / "run" / "precious").read_text() == "work"

@@ -1,0 +1,109 @@
+"""The ThinkFree operation, the stages, and when one ends."""
+
+import json
+
+import pytest
+
+from run import Config, find_settings
+from tfpi import EMPTY_BLOCK, levelled_off, render, sample_groups, stages, think_free, train
+
+CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# ThinkingFree(x)
+
+
+def test_empty_block_is_appended():
+    """x' = x + an empty thinking block (Section 3)."""
+    assert think_free(CHAT) == CHAT + "<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("opened", ["<think>\n", "<think>", "<think>\n\n"])
+def test_a_block_opened_by_the_template_is_closed_not_opened_twice(opened):
+    """The DeepSeek-R1 distils' template ends the prompt with `<think>`."""
+    assert think_free("<|Assistant|>" + opened) == "<|Assistant|><think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize("prompt", [CHAT, CHAT + "<think>\n", CHAT + EMPTY_BLOCK])
+def test_applying_it_twice_changes_nothing(prompt):
+    assert think_free(think_free(prompt)) == think_free(prompt)
+
+
+def test_only_the_end_of_the_prompt_counts():
+    """A question that mentions <think> is left alone."""
+    question = "What does <think> mean? <think>"
+    assert think_free(f"user: {question}\nassistant: ") == f"user: {question}\nassistant: " + EMPTY_BLOCK
+
+
+def test_rendered_prompts_of_both_modes(small):
+    """The instruction follows the question; the modes differ by the block and nothing else."""
+    _, tokenizer, _ = small
+    thinking = render(tokenizer, "What is 2 + 3?", "Reason.", True)
+    assert thinking == "<|im_start|>user\nWhat is 2 + 3?\nReason.<|im_end|>\n<|im_start|>assistant\n"
+    assert render(tokenizer, "What is 2 + 3?", "Reason.", False) == thinking + EMPTY_BLOCK
+
+
+def test_the_models_own_template_agrees(small):
+    """enable_thinking=False of the small model's (Qwen3-like) template is the same operation."""
+    _, tokenizer, _ = small
+    own = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
+    assert own == render(tokenizer, "Hi", "", False)
+
+
+def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
+    """Training samples on x': the block belongs to prompt_ids, and the response, which alone is in the loss, has none."""
+    rollouts, _, _ = sample_groups(small_run, stages(small_run.config)[0], draw=0)
+    for rollout in rollouts:
+        prompt, response = small_run.tokenizer.decode(rollout.prompt_ids), small_run.tokenizer.decode(rollout.response_ids)
+        assert prompt.endswith(EMPTY_BLOCK) and prompt.count("<think>") == 1
+        assert "<think>" not in response
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stages
+
+
+def describe(recipe, **options):
+    return [(s.name, s.thinking, s.budget) for s in stages(Config(recipe=recipe, **options))]
+
+
+def test_tfpi_is_three_stages_without_thinking():
+    assert describe("tfpi", budgets="2048,4096,8192") == [("stage1", False, 2048), ("stage2", False, 4096), ("stage3", False, 8192)]
+
+
+def test_tfpi_rl_adds_thinking_at_the_full_budget():
+    assert describe("tfpi+rl", budgets="64,96", full_budget=640) == [("stage1", False, 64), ("stage2", False, 96), ("rl", True, 640)]
+
+
+def test_direct_is_thinking_from_the_start():
+    assert describe("direct", full_budget=640) == [("rl", True, 640)]
+
+
+def test_presets_carry_the_papers_values():
+    """PAPER, "The training": budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6."""
+    budgets = {name: Config(**find_settings(name)).budgets for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")}
+    assert budgets == {"ds-1.5b": "2048,4096,8192", "ds-7b": "2048,4096,8192", "qwen3-4b": "4096,8192,16384", "qwen3-4b-2507": "4096,8192,16384"}
+    config = Config(**find_settings("qwen3-4b"))
+    assert (config.prompts, config.group, config.lr, config.temperature, config.eps_low, config.eps_high) == (256, 8, 1e-6, 1.0, 0.2, 0.28)
+
+
+@pytest.mark.parametrize("truncated, accuracy, ends", [
+    ([0.3, 0.2, 0.1, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5, 0.5], False),  # too few validations to tell
+    ([0.1] * 6, [0.5] * 6, True),  # both flat
+    ([0.1] * 6, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55], False),  # accuracy still rises
+    ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], [0.5] * 6, False),  # truncation still falls
+    ([0.5, 0.3, 0.1] + [0.1] * 6, [0.2, 0.3, 0.4] + [0.5] * 6, True),  # levelled off after a rise
+    ([0.1] * 6, [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], True),  # accuracy falls: no better for going on
+])
+def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):
+    """The turning point of Figure 8."""
+    assert levelled_off(truncated, accuracy) is ends
+
+
+def test_the_budget_changes_only_at_the_stage_boundary(small_run):
+    """Two steps a stage: budgets 16, 16, 24, 24, and no response is longer than its stage's budget."""
+    train(small_run)
+    lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["budget"]) for line in lines] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
+    assert all(line["tokens"] <= line["budget"] for line in lines)
