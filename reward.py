@@ -74,8 +74,9 @@ UNITS = (
 )
 TEXT_COMMANDS = "text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname"
 UNIT = rf"(?:{UNITS})(?![a-zA-Z])(?:\s*\^\s*(?:\{{\s*-?\d\s*\}}|-?\d))?"
-UNIT_TAIL = (
-    rf"(?:(?<=[\d)}}\]°])(?=\s|[a-zA-Z]{{2}})\s*|(?<=\\pi)\s+){UNIT}(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$"
+UNIT_TAIL = (  # 5 m is a length, 5m and \frac{1}{2} m are products
+    rf"(?:(?:(?<=[\d)}}\]°])|(?<=\\pi)(?=\s))(?!\s*[a-zA-Z]\b)\s*|(?<=\d)(?<!\^\d)\s+){UNIT}"
+    rf"(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$"
 )
 # Text behind a value is a unit or a noun and is dropped, unless one of these words says that it is more.
 TELLING = set(
@@ -272,7 +273,7 @@ BARE, DIGITS = str.maketrans("", "", "\\{}"), set("0123456789.")
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
 NAME = re.compile(
-    r"(?:\\?[A-Za-z]+(?:_\w+|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?"
+    r"(?:\\?[A-Za-z](?:_\d+|_[A-Za-z]|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?"
 )
 
 
