@@ -5,7 +5,7 @@
 
 avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is over problems, since samples of one problem
 are not independent. The modes are kept apart: a thinking-mode response whose thinking block is empty is thinking-free in disguise, and is
-counted in `empty`. Left out: majority voting, benchmarks other than a JSONL of problems and answers.
+counted in `empty`; `thought` is the share that really has text in its block. Left out: majority voting, benchmarks other than a JSONL of problems and answers.
 """
 
 import argparse
@@ -25,6 +25,7 @@ MODES = ("thinking", "thinking_free")
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model label the steps; words do for a lesson.
 VERIFICATION = re.compile(r"\b(check|verify|wait|double-check|recheck|make sure|let me confirm)", re.IGNORECASE)
 EMPTY = re.compile(r"\s*<think>\s*</think>")
+THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
 
 def pass_at_k(n, c, k):
@@ -49,8 +50,8 @@ def verification_share(texts):
 def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperature=1.0, seed=0, slots=256, progress=None):
     """Samples k responses to each prompt (text, rendered for one mode) and grades them: a dict of plain numbers, and the responses.
 
-    accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`, `empty` and `verification` shares, `answer_tokens` (after
-    `</think>`), and `responses`: a (text, reward) list, problem by problem.
+    accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`, `empty`, `thought` and `verification` shares,
+    `answer_tokens` (after `</think>`), and `responses`: a (text, reward) list, problem by problem.
     """
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     rollouts = generate(model, encoded, max_new_tokens=budget, stop_ids=stop_ids, temperature=temperature, seed=seed, samples=k,
@@ -69,6 +70,7 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperatu
         "answer_tokens": float(np.mean([len(a) for a in answers])),
         "truncated": float(np.mean([not r.finished for r in rollouts])),
         "empty": float(np.mean([bool(EMPTY.match(t)) for t in texts])),
+        "thought": float(np.mean([bool(THOUGHT.match(t)) for t in texts])),
         "verification": verification_share(texts),
         "responses": list(zip(texts, rewards.flatten().tolist())),
     }
@@ -76,7 +78,7 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperatu
 
 def format_row(name, mode, result):
     return (f"{name:<8}{mode.replace('_', '-'):<14} {100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  {result['tokens']:8.1f} tokens  "
-            f"{100 * result['truncated']:5.1f} % truncated  {100 * result['verification']:5.1f} % verification  {100 * result['empty']:5.1f} % empty blocks")
+            f"{100 * result['truncated']:5.1f} % truncated  {100 * result['verification']:5.1f} % verification  {100 * result['thought']:5.1f} % think, {100 * result['empty']:.1f} % empty blocks")
 
 
 def main():

@@ -146,7 +146,9 @@ def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
     hidden (N, H), weight (V, H), both of one float type. chunk: tokens a time; by default about 16 MB of logits. The sampler's temperature must be
     given here too, or ratio and gradient belong to another distribution than the one sampled from.
     """
-    chunk = chunk or max(16, 4_000_000 // weight.shape[0])
+    chunk, device = chunk or max(16, 4_000_000 // weight.shape[0]), hidden.device.type
+    if torch.is_autocast_enabled(device):  # decided here, once: backward must make the same logits as forward
+        hidden, weight = hidden.to(torch.get_autocast_dtype(device)), weight.to(torch.get_autocast_dtype(device))
     return TokenLogprobs.apply(hidden, weight, targets, temperature, chunk)
 
 

@@ -88,8 +88,8 @@ class SlotCache:
     def update(self, key, value, layer, *args, **kwargs):
         """Writes the new token's key and value (B, kv_heads, 1, head_dim) at each row's own position; returns all so far."""
         rows = torch.arange(len(self.positions), device=key.device)
-        self.keys[layer][rows, :, self.positions] = key[:, :, 0]
-        self.values[layer][rows, :, self.positions] = value[:, :, 0]
+        for store, new in ((self.keys[layer], key), (self.values[layer], value)):
+            store[rows, :, self.positions] = new[:, :, 0].to(store.dtype)  # under autocast, prefill may have kept a wider type
         return self.keys[layer][:len(rows), :, :self.longest], self.values[layer][:len(rows), :, :self.longest]
 
     def get_seq_length(self, layer=0):
@@ -123,7 +123,8 @@ def check_request(model, prompts, max_new_tokens, temperature):
     longest, context = max(map(len, prompts)), getattr(model.config, "max_position_embeddings", None)
     if context and longest + max_new_tokens > context:
         raise ValueError(f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context of {context}; lower the budget.")
-    if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or []):
+    window = "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"  # where layers are not listed
+    if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or [window]):
         raise ValueError("the model has sliding-window or linear attention layers, which this sampler does not support.")
 
 

@@ -64,8 +64,8 @@ class Config:
 
 DS = {"budgets": "2048,4096,8192"}
 PRESETS = {
-    "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "64,96,128", "full_budget": 640, "prompts": 64, "lr": 1e-4,
-              "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 50, "validate_every": 5, "validation_problems": 200,
+    "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "80,112,160", "full_budget": 640, "prompts": 64, "lr": 1e-4,
+              "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 45, "validate_every": 5, "validation_problems": 250,
               "eval_problems": 250, "instruction": ""},
     "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
     "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
