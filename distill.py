@@ -38,7 +38,7 @@ from tfpi import render
 THINKING = {"detail": 0.9, "check": 0.85}
 SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability that a pass, if a check follows, contains a wrong digit
-STEPS = 2000
+STEPS = 2600
 CURRICULUM = 6  # one operation in the first sixth of the steps, up to two in the second, then up to three
 CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}

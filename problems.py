@@ -63,8 +63,8 @@ def draw_operand(rng, symbol):
 
 
 def draw_chain(rng, symbols):
-    """A start value and operands for the given operation symbols, every step `allowed`; redrawn until one fits."""
-    while True:
+    """A start value, operands for the given operation symbols with every step `allowed`, and the answer; None if no numbers seem to fit."""
+    for _ in range(1000):
         start = value = rng.randint(11, 99)
         ops = []
         for symbol in symbols:
@@ -107,15 +107,17 @@ def write_story(rng, start, ops):
 
 def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
     """One Problem, from a `random.Random`: family and level uniform, then operations, then numbers."""
-    family, level = rng.choice(families), rng.choice(levels)
-    symbols = [rng.choice("++--**/") for _ in range(level)]
-    if family == "remainder" or (family == "story" and rng.random() < 0.2):
-        symbols[-1] = "%"
-    if family == "fraction":
-        symbols = ["/", "*"] + symbols[:max(level - 2, 0)]
-    start, ops, answer = draw_chain(rng, symbols)
-    while family == "fraction" and ops[1][1] >= ops[0][1]:  # a proper fraction
-        start, ops, answer = draw_chain(rng, symbols)
+    family, level, chain = rng.choice(families), rng.choice(levels), None
+    while not chain:
+        symbols = [rng.choice("++--**/") for _ in range(level)]
+        if family == "remainder" or (family == "story" and rng.random() < 0.2):
+            symbols[-1] = "%"
+        if family == "fraction":
+            symbols = ["/", "*"] + symbols[:max(level - 2, 0)]
+        chain = draw_chain(rng, symbols)
+        while chain and family == "fraction" and chain[1][1][1] >= chain[1][0][1]:  # a proper fraction
+            chain = draw_chain(rng, symbols)
+    start, ops, answer = chain
     if family == "story":
         text = write_story(rng, start, ops)
     elif family == "remainder":
@@ -202,12 +204,14 @@ def load_data(path=""):
     if not path:
         return load_split("train"), load_split("validation"), load_split("test")
     problems = load_problems(path)
-    held = min(500, len(problems) // 10)
+    questions = list(dict.fromkeys(p.problem for p in problems))  # copies of a question must not end up on both sides
+    held = min(500, len(questions) // 10)
     if not held:
-        print(f"{path} has fewer than 10 problems, so the model is evaluated on those that it trains on.")
+        print(f"{path} has fewer than 10 questions, so the model is evaluated on those that it trains on.")
         return problems, problems, problems
-    random.Random(0).shuffle(problems)  # not the run's seed: the split is the same in every run
-    return problems[2 * held:], problems[:held], problems[held:2 * held]
+    random.Random(0).shuffle(questions)  # not the run's seed: the split is the same in every run
+    parts = [set(part) for part in (questions[2 * held:], questions[:held], questions[held:2 * held])]
+    return tuple([p for p in problems if p.problem in part] for part in parts)
 
 
 def take_problems(problems, cursor, count, seed):
