@@ -102,8 +102,7 @@ CLEANUPS = [
     ("\\", r"(?<=\d)\\[,;:! ](?=\d{3}(?!\d))", ""),  # 1\,234
     ("{,}", r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ""),
     ("\\", r"\\[dtc](frac|binom)", r"\\\1"),
-    ("\\", r"\\(?:left|right)(?![a-zA-Z])\s*\.?|\\[bB]igg?[lrm]?(?![a-zA-Z])|\\!", ""),
-    ("\\", r"\\(?:displaystyle|boxed|angle|triangle)(?![a-zA-Z])", ""),
+    ("\\", r"\\(?:(?:left|right)(?![a-z])\s*\.?|[bB]igg?[lrm]?(?![a-z])|!|(?:displaystyle|boxed|angle)(?![a-z]))", ""),
     ("\\", r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
     ("", r"\\?[$%€£]", ""),
     ("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?\s*[23]\s*\}}?)?", unwrap_text),
@@ -273,7 +272,8 @@ BARE, DIGITS = str.maketrans("", "", "\\{}"), set("0123456789.")
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
 NAME = re.compile(
-    r"(?:\\?[A-Za-z](?:_\d+|_[A-Za-z]|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)|\|[A-Za-z]+\||\d+_\{?\d+\}?"
+    r"(?:\\?[A-Za-z](?:_\d+|_[A-Za-z]|_\{[^{}]*\}|')*)+|[fghpFGHP](?:\^\{-1\})?\(.*\)|\((?:[a-zA-Z],?)+\)"
+    r"|\|[A-Za-z]+\||\d+_\{?\d+\}?"
 )
 
 

@@ -54,9 +54,8 @@ def check_strings(count: int) -> float:
 # --- properties -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", ANSWERS)
-def test_every_answer_equals_itself(answer):
-    assert is_equivalent(answer, answer)
+def test_every_answer_equals_itself():
+    assert [answer for answer in ANSWERS if not is_equivalent(answer, answer)] == []
 
 
 def test_equality_is_symmetric_on_random_pairs():
