@@ -92,8 +92,8 @@ def test_accuracy_and_its_error_are_over_problems(monkeypatch):
 
 def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
     """Mean length, the stop token included, and the share that was cut at the budget."""
-    result = evaluate_texts(monkeypatch, [written("four"), written("sixsix", finished=False)], ["1"], k=2)
-    assert (result["tokens"], result["truncated"]) == (5.5, 0.5)
+    result = evaluate_texts(monkeypatch, [written("four"), written("sixsix", finished=False), written("seven x"), written("")], ["1"], k=4)
+    assert (result["tokens"], result["truncated"]) == (5, 0.25)
 
 
 def test_answer_tokens_are_those_after_the_thinking(monkeypatch):

@@ -272,7 +272,7 @@ ADVANTAGES = [1.0, -1.0, 0.5, -0.5, 2.0, -1.0, 1.0, -2.0]
 
 def weights_after(model, rollouts, advantages, lr=1.0, **config):
     """All weights after one update by plain gradient descent without gradient clipping, and its metrics; the model keeps them."""
-    metrics = update(model, torch.optim.SGD(model.parameters(), lr=lr), rollouts, advantages, UpdateConfig(**{"max_grad_norm": 1e9, **config}))
+    metrics = update(model, torch.optim.SGD(model.parameters(), lr=lr), rollouts, advantages, UpdateConfig(**{"max_grad_norm": 1e9, **config}), budget=20)
     return torch.cat([p.detach().flatten() for p in model.parameters()]), metrics
 
 
@@ -292,7 +292,7 @@ def test_dropout_does_not_part_trainer_and_sampler(make_model):
     assert weights_after(model, rollouts, ADVANTAGES)[1]["logprob_gap"] < 1e-5
 
 
-@pytest.mark.parametrize("normalizer", ["dapo", "grpo"])
+@pytest.mark.parametrize("normalizer", ["dapo", "grpo", "dr_grpo"])
 @pytest.mark.parametrize("micro_tokens, batches", [(1, [1] * 8), (11, [2, 2, 1, 1, 1, 1]), (1000, [8])])
 def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_tokens, batches):
     """Pitfall: accumulation. One normaliser for the batch: sequences one by one, in twos or all at once give a naive loop's gradient."""
@@ -300,11 +300,11 @@ def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_
     before, total = torch.cat([p.detach().flatten() for p in model.parameters()]), sum(len(r.response_ids) for r in BATCH)
     for r, advantage in zip(BATCH, ADVANTAGES):
         ratio = (naive_response_logprobs(model, r) - torch.tensor(r.logprobs)).exp()
-        gains = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.28) * advantage)
-        (-gains.sum() / (total if normalizer == "dapo" else 8 * len(r.response_ids))).backward()
+        gains = torch.minimum(ratio * advantage, ratio.clamp(0.4, 3.0) * advantage)
+        (-gains.sum() / {"dapo": total, "grpo": 8 * len(r.response_ids), "dr_grpo": 8 * 20}[normalizer]).backward()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
     hook = model.base_model.register_forward_pre_hook(lambda module, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True)
-    after, _ = weights_after(model, BATCH, ADVANTAGES, normalizer=normalizer, micro_tokens=micro_tokens)
+    after, _ = weights_after(model, BATCH, ADVANTAGES, normalizer=normalizer, micro_tokens=micro_tokens, eps_low=0.6, eps_high=2.0)
     hook.remove()
     torch.testing.assert_close(before - after, gradient, atol=1e-4, rtol=1e-3)
     assert sorted(sizes) == sorted(batches)
@@ -319,12 +319,13 @@ def test_micro_batches_hold_each_sequence_once_within_the_limit():
 
 
 def test_minibatches_are_separate_steps(make_model):
-    """Two minibatches are two optimizer steps, each normalised by its own tokens."""
-    both, _ = weights_after(make_model(), BATCH, ADVANTAGES, lr=0.1, minibatches=2)
+    """Two minibatches are two optimizer steps, each normalised by its own tokens; logprob_gap is the one before the first."""
+    both, metrics = weights_after(make_model(), BATCH, ADVANTAGES, lr=0.1, minibatches=2)
     model = make_model()
-    weights_after(model, BATCH[:4], ADVANTAGES[:4], lr=0.1)
+    _, first = weights_after(model, BATCH[:4], ADVANTAGES[:4], lr=0.1)
     one_by_one, _ = weights_after(model, BATCH[4:], ADVANTAGES[4:], lr=0.1)
     torch.testing.assert_close(both, one_by_one, atol=1e-5, rtol=1e-4)
+    assert metrics["logprob_gap"] == pytest.approx(first["logprob_gap"])
 
 
 @pytest.mark.parametrize("rollouts, advantages", [([], []), (BATCH, [0.0] * 8)], ids=["none kept", "all flat"])
