@@ -32,6 +32,8 @@ def group_advantages(rewards, group_size, scale_by_std=True):
     """
     if group_size < 1 or len(rewards) % group_size:
         raise ValueError(f"{len(rewards)} rewards do not make groups of {group_size}.")
+    if not len(rewards):
+        return torch.zeros(0)
     groups = torch.as_tensor(rewards, dtype=torch.float32).view(-1, group_size)
     flat = flat_groups(rewards, group_size)
     centred = groups - groups.mean(dim=1, keepdim=True)

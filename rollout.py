@@ -162,7 +162,7 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
         logprobs_out[request[rows], written[rows]] = logprob
         written[rows] += 1
         stopped = torch.isin(token[rows], stops)
-        ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0].tolist()  # the step's one wait for the device
+        ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0].tolist()
         for row in reversed(ended):
             index = int(request[first + row])
             lengths[index], finished[index] = int(written[first + row]), bool(stopped[row])

@@ -133,7 +133,7 @@ def train_step(run, stage):
                "rollout_seconds": time.monotonic() - started}
     options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer, config.minibatches, config.micro_tokens)
     with run.autocast():
-        metrics |= update(run.model, run.optimizer, kept, group_advantages(kept_rewards, config.group) if kept else [], options, stage.budget)
+        metrics |= update(run.model, run.optimizer, kept, group_advantages(kept_rewards, config.group), options, stage.budget)
     run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
     return metrics | {"step_seconds": time.monotonic() - started}, samples[0]
 

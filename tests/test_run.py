@@ -77,6 +77,16 @@ def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
     assert lines[0] == lines[1]
 
 
+def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
+    """Lines after the checkpoint, and one that a crash tore, would otherwise stand in metrics.jsonl twice."""
+    train(small_run)
+    metrics = small_run.folder / "metrics.jsonl"
+    lines = metrics.read_text()
+    metrics.write_text(lines + '{"step": 5, "reward": 1.0}\n{"step": 6, "rew')
+    resumed_run({"out": str(small_run.folder)})
+    assert metrics.read_text() == lines
+
+
 def interrupt_after(run, steps):
     """Asks the run to stop once it has done `steps` steps, as Ctrl-C does."""
     run.__class__ = type("Interrupted", (type(run),), {"stop": property(lambda self: self.state.step >= steps, lambda self, value: None)})

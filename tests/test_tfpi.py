@@ -107,3 +107,26 @@ def test_the_budget_changes_only_at_the_stage_boundary(small_run):
     lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["budget"]) for line in lines] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
     assert all(line["tokens"] <= line["budget"] for line in lines)
+
+
+def test_each_stage_counts_its_own_validations(small_run):
+    """The turning point of stage 2 must not be found in the statistics of stage 1."""
+    train(small_run)
+    assert small_run.state.accuracy == [] and small_run.state.truncated == []
+
+
+def test_each_step_has_random_streams_of_its_own(small_run):
+    """The same prompts at another step are answered differently; at the same step, alike."""
+    stage = stages(small_run.config)[0]
+
+    def responses(step):
+        small_run.state.step, small_run.state.cursor = step, 0
+        return [r.response_ids for r in sample_groups(small_run, stage, draw=0)[0]]
+
+    assert responses(0) == responses(0)
+    assert responses(0) != responses(1)
+
+
+def test_each_step_takes_new_problems(small_run):
+    first, second = (sample_groups(small_run, stages(small_run.config)[0], draw=0)[0] for _ in range(2))
+    assert {tuple(r.prompt_ids) for r in first}.isdisjoint(tuple(r.prompt_ids) for r in second)
