@@ -138,13 +138,21 @@ def train_step(run, stage):
     return metrics | {"step_seconds": time.monotonic() - started}, samples[0]
 
 
+def is_over(config, state):
+    """Whether the current stage has done its steps, or has levelled off where their number is not fixed."""
+    if config.steps:
+        return state.stage_step >= config.steps
+    return state.stage_step >= config.stage_steps or levelled_off(state.truncated, state.accuracy)
+
+
 def train_stage(run, stage):
-    """Trains until the stage levels off or its steps are done; False if the user asked to stop."""
+    """Trains until the stage is over; False if the user asked to stop before."""
     config, state = run.config, run.state
-    limit = config.steps or config.stage_steps
-    bar = tqdm(total=limit, initial=state.stage_step, desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
+    bar = tqdm(total=config.steps or config.stage_steps, initial=state.stage_step, desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
     with bar:
-        while state.stage_step < limit and not run.stop:
+        while not is_over(config, state):
+            if run.stop:
+                return False
             metrics, sample = train_step(run, stage)
             state.since_validation.append(metrics["truncated"])
             line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step, "budget": stage.budget, "thinking": stage.thinking, **metrics}
@@ -162,12 +170,10 @@ def train_stage(run, stage):
                                 f"grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
-            if not config.steps and levelled_off(state.truncated, state.accuracy):
-                bar.write(f"{stage.name} has levelled off after {state.stage_step} steps.", file=sys.stderr)
-                break
             if state.stage_step % config.save_every == 0:
                 run.save_checkpoint()
-    return not run.stop
+        bar.write(f"{stage.name} is over after {state.stage_step} steps.", file=sys.stderr)
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -202,7 +208,7 @@ def train(run):
         run.save_checkpoint()
     while run.state.stage < len(plan):
         stage = plan[run.state.stage]
-        if len(run.state.evaluations) <= run.state.stage + 1 and not train_stage(run, stage):
+        if not train_stage(run, stage):
             return False
         save_model(run, run.folder / stage.name)
         measure_both(run, stage.name)
