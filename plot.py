@@ -41,16 +41,17 @@ def draw_steps(axes, lines):
     validated = [line for line in lines if "validation" in line]
     axes[0].plot(steps, [line["reward"] for line in lines], color="tab:gray", alpha=0.7, label="rollout reward")
     axes[0].plot([line["step"] for line in validated], [line["validation"] for line in validated], color="black", marker=".", label="validation accuracy")
-    axes[0].set(xlabel="step", ylabel="mean", ylim=(0, 1), title="reward")
+    axes[0].set(xlabel="step", ylabel="mean over responses", ylim=(0, 1), title="reward")
     for name, label in (("truncated", "truncated"), ("flat_groups", "flat groups"), ("verification", "verifying lines")):
         axes[1].plot(steps, [line[name] for line in lines], label=label)
-    axes[1].set(xlabel="step", ylabel="share", ylim=(0, 1), title="rollouts")
+    axes[1].set(xlabel="step", ylabel="share of responses, groups, lines", ylim=(0, 1), title="rollouts")
+    axes[0].legend(loc="lower right", fontsize=8)
+    axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.94), fontsize=8)
     for axis in axes:
         for line in lines:
             if line["stage_step"] == 1:
                 axis.axvline(line["step"], color="gray", linestyle=":", linewidth=1)
                 axis.text(line["step"], 0.98, f" {line['budget']} tokens", fontsize=7, va="top")
-        axis.legend(loc="center right", fontsize=8)
 
 
 def draw_run(folder):

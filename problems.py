@@ -178,7 +178,7 @@ def load_problems(path):
         if not raw.strip():
             continue
         try:
-            row = json.loads(raw.decode("utf-8"))
+            row = json.loads(raw.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise DataError(f"{where}: not UTF-8. Save the file as UTF-8.") from None
         except ValueError as error:

@@ -154,7 +154,7 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
     live, queued = 0, 0
 
     def record(first, last, logits):
-        """Samples for rows first..last, stores the tokens, and retires the rows that ended; returns the number of live rows."""
+        """Samples for rows first..last, stores the tokens, and retires the rows that ended."""
         nonlocal live
         rows = slice(first, last)
         token[rows], logprob = sample_tokens(logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature)
