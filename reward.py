@@ -15,14 +15,14 @@ wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. The convention
 - `x = 5` answers 5, `x > 3` answers `(3,\infty)`. Two equations agree if the differences of their sides are
   proportional: `y=2x+1`, `4x-2y=-2`. Other inequalities are compared as written, in either direction.
 - Words are words, without case: `no` is not `on`. A choice is `(A)`, `A`, `\text{A}` or `A.`.
-- What cannot be read (sums, integrals, floors, piecewise functions) equals only the same text.
+- What cannot be read (sums, integrals, piecewise functions, `\max`) equals only the same text.
 
-Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula at four points
+Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula at five points
 +-1 + sin(n)/8, which are transcendental: a polynomial with rational coefficients that vanishes at one is zero. What
 enters has at most 330 bits and no intermediate value leaves 2**-400 .. 2**400, so a difference below 2**-800 is an
 identity and not `\sqrt{2}+10^{-60}`. This is no proof for towers of nested roots, but it needs no simplifier, and
-sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. Points where just one side is real are skipped:
-formulas are real functions where both exist, so `\ln x^2` is `2\ln x`, but `\sqrt{x^2}` is `|x|` and not x.
+sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. Formulas are real functions, compared where all
+of both is real: `\ln x^2` is `2\ln x` and `\sqrt{ab}` is `\sqrt{a}\sqrt{b}`, but `\sqrt{x^2}` is `|x|` and not x.
 """
 
 import math
@@ -30,11 +30,10 @@ import operator
 import re
 from fractions import Fraction
 from functools import cache, lru_cache
-from itertools import product
 
 # Caps, each checked before the work it bounds. The second line is explained above.
-MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_BITS = 1000, 400, 30, 10_000
-INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION, POINTS = 330, 400, 800, 1000, 4
+MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_BITS = 1000, 250, 20, 10_000
+INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION, POINTS = 330, 400, 800, 1000, 5
 BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
 
@@ -46,15 +45,14 @@ def extract_answer(text: str) -> str | None:
     r"""Return the content of the last `\boxed{...}` after the last `</think>`, or None."""
     if text.rfind("<think>") > text.rfind("</think>"):
         return None  # cut off while thinking: a box in there was not the answer yet
-    opened, answer, answer_at = [], "", -1
+    opened, answer, answer_at = [], "", -1  # opened: where the open boxes begin, 0 for other braces
     for match in BRACES.finditer(text, text.rfind("</think>") + 1):  # one pass, as there may be megabytes of braces
         if match[0] == "}" and opened:
-            is_box, at = opened.pop()
-            if is_box:  # a box around this one closes later and replaces it: no hedging by nesting
-                answer, answer_at = text[at : match.start()], at
+            if start := opened.pop():  # a box around this one closes later and replaces it: no hedging by nesting
+                answer, answer_at = text[start : match.start()], start
         elif match[0] == "{" or "boxed" in match[0]:
-            opened.append((match[0] != "{", match.end()))
-    if any(is_box and at > answer_at for is_box, at in opened):
+            opened.append(match.end() if "boxed" in match[0] else 0)
+    if max(opened, default=0) > answer_at:
         return None  # the last box was never closed
     return answer.strip() or None
 
@@ -63,61 +61,51 @@ def extract_answer(text: str) -> str | None:
 
 UNICODE = str.maketrans(
     {"½": r"\frac12", "⅓": r"\frac13", "⅔": r"\frac23", "¼": r"\frac14", "¾": r"\frac34", "√": " sqrt ",
-     "∛": r"\sqrt[3]", "′": "'", "\u2009": r"\,", "\u202f": r"\,", "\u00a0": " "}
+     "∛": r"\sqrt[3]", "′": "'", "⁄": "/", "±": r"\pm "}
 )  # fmt: skip
 SCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉", "0123456789+-n0123456789")
-UNITS = (
-    "[cmk]?m|in|inch(?:es)?|f(?:oo|ee)?t|y(?:ar)?ds?|mi|miles?|(?:centi|milli|kilo)?met(?:er|re)s?|m?g|kg|lbs?|pounds?|"
-    "(?:kilo)?grams?|oz|ounces?|tons?|m?[lL]|lit(?:er|re)s?|gallons?|s|sec(?:ond)?s?|min(?:ute)?s?|h|hrs?|hours?|days?|"
-    "weeks?|months?|years?|mph|[kM]?Hz|N|J|k?W|V|deg(?:ree)?s?|rad(?:ian)?s?|percent|USD|dollars?|cents?|euros?|units?|"
-    "sq\\.?|square|cubic|points?|people|students?|ways"
+# Words behind a value are a unit or a noun and are dropped, unless one of these says that there is more.
+TELLING = (
+    "a|or|and|not?|nor|never|is|are|the|if|than|least|most|more|less|over|under|above|below|about|around|between|but|"
+    "approximately|except|hundred|thousand|million|billion|dozen|half|twice|squared|cubed|factorial|times|plus|minus|"
+    "to|from|mod|base|choose|infinity|sqrt|alpha|beta|theta|lambda"
 )
-TEXT_COMMANDS = "text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname"
-UNIT = rf"(?:{UNITS})(?![a-zA-Z])(?:\s*\^\s*(?:\{{\s*-?\d\s*\}}|-?\d))?"
+NOUNS = rf"(?i)(?!.*\b(?:{TELLING})\b)[a-z .~/^-]+"
+SHORT = r"(?:[cmk]?m|in|ft|yds?|mi|m?g|kg|lbs?|oz|m?[lL]|s|secs?|mins?|h|hrs?|days?|mph|[kM]?Hz|N|J|k?W|V|USD|sq|ways)"
+UNIT = rf"(?:{SHORT}|(?!(?:{TELLING})s?\b)[a-z]{{4,}})(?![a-zA-Z])(?:\s*\^\s*(?:\{{\s*-?\d\s*\}}|-?\d))?"
 UNIT_TAIL = (  # 5 m is a length, 5m and \frac{1}{2} m are products
     rf"(?:(?:(?<=[\d)}}\]°])|(?<=\\pi)(?=\s))(?!\s*[a-zA-Z]\b)\s*|(?<=\d)(?<!\^\d)\s+){UNIT}"
     rf"(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$"
 )
-# Text behind a value is a unit or a noun and is dropped, unless one of these words says that it is more.
-TELLING = set(
-    "a or and not no nor never is are the if than least most more less over under above below about around between but "
-    "approximately except hundred thousand million billion dozen half twice squared cubed factorial times plus minus to "
-    "from mod base".split()
-)
+TEXT_COMMANDS = "text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname"
 
 
 def unwrap_text(match: re.Match) -> str:
     r"""Replace `\text{...}`: by nothing for a unit or a noun behind a value, else by its bare content."""
     slash, command, content, power = match.groups()
-    if command in ("text", "mbox"):
-        noun = re.fullmatch("[A-Za-z .~/^-]+", content) and not TELLING & set(content.lower().replace("~", " ").split())
-    else:  # also upright operators, e, i and vectors
-        noun = re.fullmatch(rf"(?:[\s/~]*{UNIT})+\s*", content)
     after_value = re.search(r"[\w)}\]!|]\s*$", match.string[: match.start()])
-    return " " if noun and after_value else f"{slash or ''} {content} {power or ''}"
+    droppable = NOUNS if command in ("text", "mbox") else rf"(?:[\s/~]*{SHORT})+\s*"  # others: operators, e, i
+    return " " if after_value and re.fullmatch(droppable, content) else f"{slash or ''} {content} {power or ''}"
 
 
 # Applied in this order, each only where its marker (a substring that it needs) occurs: marker, pattern, replacement.
 CLEANUPS = [
-    ("\\", r"(?<=\d)\\[,;:! ](?=\d{3}(?!\d))", ""),  # 1\,234
-    ("{,}", r"(?<=\d)\{,\}(?=\d{3}(?!\d))", ""),
+    ("", r"(?<=\d)(?:\\[,;:!]|\\? |\{,\})(?=\d{3}(?![\d/]))", ""),  # 1\,234, 1 234
     ("\\", r"\\[dtc](frac|binom)", r"\\\1"),
     ("\\", r"\\(?:(?:left|right)(?![a-z])\s*\.?|[bB]igg?[lrm]?(?![a-z])|!|(?:displaystyle|boxed|angle)(?![a-z]))", ""),
     ("\\", r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
-    ("", r"\\?[$%€£]", ""),
+    ("", r"\\?[$%€£]|(?<!\\)\\[()\[\]]", ""),
     ("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?\s*[23]\s*\}}?)?", unwrap_text),
-    ("\\", r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])", "°"),
-    ("°", r"°(?:\s*[CF]\b)?", "°"),
-    ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])", " "),
-    ("~", r"(?<=\S)~", " "),
+    ("nswer", r"^\s*(?:[Tt]he )?(?:final )?[Aa]nswer(?: is\b|\s*:)", ""),
+    ("", r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:st|nd|rd|th)(?![a-zA-Z])\s*\}?", ""),  # 21^{st}
+    ("", r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])|°)(?:\s*[CF]\b)?", "°"),
+    ("", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
     ("\\", r"\\(?:bar|dot)\s*\{", r"\\overline{"),
-    ("\\choose", r"\{([^{}]*)\\choose([^{}]*)\}", r"\\binom{\1}{\2}"),
     ("\\", r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}"),
     ("\\frac", r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)"),  # mixed numbers: 1\frac12 ...
     ("/", r"(?<![\w.^}/])(\d+)\s+(\d+/\d+)(?!\.?\d)", r"(\1+\2)"),  # ... and 1 1/2
     ("", UNIT_TAIL, ""),
-    ("all", r"(?i)^\s*all (?:real numbers|reals)\W*$", "ℝ"),
-    ("\\mathbb", r"\\mathbb\s*(?:\{R\}|R\b)", "ℝ"),
+    ("", r"^\s*[Aa]ll real(?:s| numbers)\W*$|\\mathbb\s*(?:\{R\}|R\b)", "ℝ"),
     ("\\{", r"\\\{\s*[a-z]\s*(?:\\in\s*ℝ\s*)?(?:\||\\mid(?![a-z])|:)(.*)\\\}", r"\1"),  # {x | x > 3}
     ("", r"(?<![.,;:\s])\s*[.,;:]?\s*$", ""),
     (" ", r"\s+", " "),
@@ -131,7 +119,7 @@ def tidy(text: str) -> str:
     if not text.isascii():
         text = re.sub("[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(SCRIPTS) + "}", text)
         text = re.sub("[₀-₉]+", lambda m: "_{" + m[0].translate(SCRIPTS) + "}", text).translate(UNICODE)
-    text = text.replace("\n", " ").replace("\t", " ")
+    text = " ".join(text.split())
     for marker, pattern, replacement in CLEANUPS:
         if marker in text:
             text = pattern.sub(replacement, text)
@@ -141,7 +129,9 @@ def tidy(text: str) -> str:
 # --- values: a Fraction; a list of the values at the sample points, just one for a constant; or a tuple:
 # --- ("seq", brackets, items), ("list", items), ("eq", name, value, left - right) ----------------------
 
+COUNTING = {"factorial": lambda a, _: math.factorial(a), "binomial": math.comb}
 ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+OPAQUE = {"floor": "expm1", "ceil": "erfc"}  # of a formula: any function will do, each equals only itself
 INFINITY, MINUS_INFINITY = ("seq", "+∞", ()), ("seq", "-∞", ())  # no arithmetic: each equals only itself
 
 
@@ -154,7 +144,7 @@ def numerics():
     return context
 
 
-def exact(op: str, a: Fraction, b: Fraction | None = None) -> Fraction | None:
+def exact(op: str, a: Fraction, b: Fraction = Fraction(1)) -> Fraction | None:
     """Return a rational result, None where it may be irrational; refuse before anything large is computed."""
     if op in ARITHMETIC:
         result = ARITHMETIC[op](a, b)
@@ -163,10 +153,8 @@ def exact(op: str, a: Fraction, b: Fraction | None = None) -> Fraction | None:
         if bits * abs(b.numerator) > MAX_BITS or a == 0 >= b:
             raise Refuse  # 9^9^9^9 ends here, and 0^0
         result = a**b.numerator
-    elif op == "factorial" and a.denominator == 1 and 0 <= a <= 1000:
-        result = Fraction(math.factorial(a.numerator))
-    elif op == "binomial" and a.denominator == b.denominator == 1 and 0 <= b <= a <= MAX_BITS:
-        result = Fraction(math.comb(a.numerator, b.numerator))
+    elif op in COUNTING and a.denominator == b.denominator == 1 and 0 <= a <= 1000 and 0 <= b:
+        result = Fraction(COUNTING[op](int(a), int(b)))
     else:
         return None
     if result.numerator.bit_length() + result.denominator.bit_length() > MAX_BITS:
@@ -177,14 +165,14 @@ def exact(op: str, a: Fraction, b: Fraction | None = None) -> Fraction | None:
 def numeric(op: str, args: tuple, exponent: Fraction | None):
     """Compute one operation at one sample point; `op` comes from the tables below, never from the text."""
     mp, zero_below = numerics(), -math.inf
-    if op in ("^", "factorial", "binomial") and mp.mag(args[-1]) > 15:
+    if op in ("^", *COUNTING) and mp.mag(args[-1]) > 15:
         raise Refuse
     if op in ARITHMETIC:
         value = ARITHMETIC[op](*args)
         zero_below = max(map(mp.mag, args)) - ZERO_BITS if op in "+-" else zero_below
     elif op == "^" and exponent and exponent.denominator == 1:
         value = args[0] ** exponent.numerator
-    elif op == "^" and exponent and exponent.denominator % 2 and mp.im(args[0]) == 0 and args[0] < 0:
+    elif op == "^" and exponent and exponent.denominator % 2 and isinstance(args[0], mp.mpf) and args[0] < 0:
         value = (-1) ** exponent.numerator * mp.power(-args[0], args[1])  # the real root
     else:
         value = getattr(mp, "power" if op == "^" else op)(*args)
@@ -194,9 +182,10 @@ def numeric(op: str, args: tuple, exponent: Fraction | None):
         return mp.zero
     if not -RANGE_BITS <= size <= RANGE_BITS:
         raise Refuse
-    if isinstance(value, mp.mpf) or mp.mag(value.imag) < size - ZERO_BITS:
-        return mp.re(value)
-    return mp.mpc(0, value.imag) if mp.mag(value.real) < size - ZERO_BITS else value
+    if isinstance(value, mp.mpf):
+        return value
+    parts = [part if mp.mag(part) >= size - ZERO_BITS else 0 for part in (value.real, value.imag)]
+    return mp.mpc(*parts)  # complex even if real: the type tells `same_formula` where it came from
 
 
 def sampled(value: Fraction | list) -> list:
@@ -218,6 +207,7 @@ def apply(op: str, *args):
         return result
     exponent, columns = args[-1] if isinstance(args[-1], Fraction) else None, [sampled(arg) for arg in args]
     count = max(map(len, columns))
+    op = OPAQUE.get(op, op) if count > 1 else op
     return [numeric(op, at, exponent) for at in zip(*(column * (count // len(column)) for column in columns))]
 
 
@@ -225,7 +215,7 @@ def apply(op: str, *args):
 def unknown(name: str) -> list:
     """Return the sample points of a letter: near +-1, for `x^{2023}`; the signs of two letters differ somewhere."""
     mp, bits = numerics(), int.from_bytes(name.encode()[:30])
-    signs = (1, -1, (-1) ** bits, (-1) ** (bits // 2))
+    signs = (1, 1, -1, (-1) ** bits, (-1) ** (bits // 2))
     return [sign + mp.sin(POINTS * bits + point) / 8 for point, sign in enumerate(signs)]
 
 
@@ -234,10 +224,9 @@ def read_number(text: str) -> Fraction:
     if text.isdigit():
         return Fraction(int(text))
     digits, _, repeat = text.rstrip(")}").replace(r"\overline{", "(").partition("(")
-    value = Fraction(digits)
-    if repeat:
-        value += Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(digits.partition(".")[2]))
-    return exact("+", value, Fraction(0))
+    if not repeat:
+        return Fraction(digits)
+    return Fraction(digits) + Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(digits.partition(".")[2]))
 
 
 # --- tokens and grammar ------------------------------------------------------------------------------
@@ -245,7 +234,7 @@ def read_number(text: str) -> Fraction:
 WORDS = re.compile(r"(?!.*\b(?:and|or)\b)[a-z][a-z' ]*")
 TOKEN = re.compile(
     r"\d*\.\d*(?:\\overline\{\d+\}|\(\d+\))|\d+_(?:\d+|\{\d+\})"  # 0.1\overline{6}, 0.1(6), 101_2
-    r"|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?"  # not 1e999999999
+    r"|[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?"  # not 1e999999999
     r"|\\begin\{array\}\{[lcr| ]*\}|\\(?:begin|end)\{[a-z]+\}|\\?log(?![a-zA-Z])"
     r"|(?:\\[a-zA-Z]+|[a-zA-Z])(?:_(?:\d+|[a-zA-Z]|\{[^{}]*\})|')+|\\[a-zA-Z]+|\\[\\{}]"
     r"|[A-Za-z]+(?![_'])|[<>!]=|\*\*|!!|\S",
@@ -254,7 +243,7 @@ TOKEN = re.compile(
 SPELLINGS = r"""
     \cdot * \times * \ast * × * · * ⋅ * \div / ÷ / : / ** ^ − - – - \le <= \leq <= \leqslant <= ≤ <= \ge >= \geq >=
     \geqslant >= ≥ >= \lt < \gt > \ne != \neq != ≠ != \in in ∈ in \approx ≈ \infty ∞ infinity ∞ \lg \log \lor or
-    \land and ∪ \cup ± \pm ∓ \mp \lvert | \rvert | \vert | \langle ( ⟨ ( \rangle ) ⟩ ) \lbrace \{ \rbrace \}
+    \land and ∪ \cup \lvert | \rvert | \vert | \langle ( ⟨ ( \rangle ) ⟩ ) \lbrace \{ \rbrace \}
     \varnothing \emptyset ∅ \emptyset \varphi \phi φ \phi π \pi θ \theta α \alpha β \beta λ \lambda""".split()
 SPELLINGS = dict(zip(SPELLINGS[::2], SPELLINGS[1::2]))
 TRIG = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh asin acos atan".split()}
@@ -264,10 +253,14 @@ CONSTANTS = {"pi": "pi", "e": "e", "i": "j"}
 RESERVED = {*FUNCTIONS, *CONSTANTS, "or", "and", "in"}
 GREEK = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega Delta".split()
 BRACKETS = {"(": ")]", "[": ")]", "{": "}", r"\{": [r"\}"], r"\begin": [r"\end"]}
-NESTING = dict.fromkeys(BRACKETS, 1) | dict.fromkeys([")", "]", "}", r"\}", r"\end"], -1)
+BRACKETS |= {r"\lfloor": [r"\rfloor"], r"\lceil": [r"\rceil"]}
+CLOSING = {closing for closings in BRACKETS.values() for closing in closings}
 IMPLICIT, FACTOR = 3, 3.5  # how tightly an omitted product sign binds, and the operand of a product
 LEVELS = {"+": (1, 2), "-": (1, 2), "*": (2, FACTOR), "/": (2, FACTOR), "^": (4, 4), "!": (5, 0), "°": (5, 0)}
-POSTFIX = {"!": "factorial", "°": "radians"}
+LEVELS |= {r"\choose": (0, 1), r"\over": (0, 1)}
+OPERATIONS = {"!": "factorial", "°": "radians"}  # to the names in mpmath
+OPERATIONS |= {r"\over": "/", r"\frac": "/", r"\choose": "binomial", r"\binom": "binomial"}
+ATOMS = {r"\emptyset": ("list", ()), "∞": INFINITY, "ℝ": ("seq", "()", (MINUS_INFINITY, INFINITY))}
 BARE, DIGITS = str.maketrans("", "", "\\{}"), set("0123456789.")
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
@@ -277,77 +270,69 @@ NAME = re.compile(
 )
 
 
+class Group(str):
+    """A pair of brackets with all that is in between: one token, which remembers its tokens in `inside`."""
+
+
 def tokenize(text: str) -> list[str]:
-    tokens, depth = [], 0
-    for token in TOKEN.findall(text):
+    found, groups = TOKEN.findall(text), [("", [])]  # groups: the brackets still open, and the tokens in them so far
+    for token in found:
         token = SPELLINGS.get(token, token)
         token = token[: token.index("{")] if token.startswith((r"\begin", r"\end{")) else token
-        depth += NESTING.get(token, 0)
-        if token[0].isdigit() and "," in token:  # 1,234 is a number, but (1,234) a pair
-            tokens += re.findall("[^,]+|,", token) if depth else [token.replace(",", "")]
+        opening, tokens = groups[-1]
+        if token in BRACKETS:
+            groups.append((token, []))
+        elif token in CLOSING:
+            if token not in BRACKETS.get(opening, ""):
+                raise Refuse
+            groups.pop()
+            group = Group(opening + "".join(tokens) + token)
+            group.inside = tokens
+            groups[-1][1].append(group)
+        elif token[0].isdigit() and "," in token:  # 1,234 is a number, but (1,234) a pair
+            tokens += re.findall("[^,]+|,", token) if opening else [token.replace(",", "")]
         elif token.isalpha() and len(token) <= 3 and token not in RESERVED:
             tokens += token  # xy is a product, a longer run of letters is a name
         else:
             tokens.append(token)
-    if len(tokens) > MAX_TOKENS:
-        raise Refuse
+        if len(groups) > MAX_DEPTH or len(found) > MAX_TOKENS:
+            raise Refuse
+    [(_, tokens)] = groups  # else a bracket was left open: a ValueError
     return tokens
 
 
 def split(tokens: list[str], separators: set[str]) -> tuple[list[list[str]], list[str]]:
-    """Split at the separators that are outside all brackets; return the parts and the separators met."""
+    """Split at the separators; return the parts and the separators met."""
     if separators.isdisjoint(tokens):
         return [tokens], []
-    parts, met, depth = [[]], [], 0
-    for token in tokens:
-        depth += NESTING.get(token, 0)
-        if token in separators and depth == 0:
-            met.append(token)
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts, met
+    at = [k for k, token in enumerate(tokens) if token in separators]
+    return [tokens[a + 1 : b] for a, b in zip([-1, *at], [*at, len(tokens)])], [tokens[k] for k in at]
 
 
-def choose_signs(tokens: list[str]) -> list[list[str]]:
-    r"""Return a version for each choice of signs; with \mp all of them change together, else each is free."""
-    places = [k for k, token in enumerate(tokens) if token in (r"\pm", r"\mp")]
-    if not places or r"\{" in tokens:  # a set chooses for each member
-        return [tokens]
-    if len(places) > 3 or len(tokens) << len(places) > MAX_TOKENS:
-        raise Refuse  # k signs are 2**k values
-    versions = []
-    for choice in product((1, -1), repeat=1 if r"\mp" in tokens else len(places)):
-        versions.append(list(tokens))
-        for place, sign in zip(places, choice * len(places)):
-            versions[-1][place] = "+" if (sign > 0) == (tokens[place] == r"\pm") else "-"
-    return versions
+def members(value) -> tuple:
+    return value[1] if isinstance(value, tuple) and value[0] == "list" else (value,)
 
 
-def read_list(tokens: list[str], depth: int):
+def read_list(tokens: list[str]):
     r"""Read `a, b`, `a or b`, `A \cup B` as a list of its members, a single member as itself."""
     parts, separators = split(tokens, {",", ";", "or", "and", r"\cup"})
-    if "or" in separators or "and" in separators:
-        parts = [part for part in parts if part]  # "1, 2, and 3"
-    members = []
-    for part in parts:
-        for signed in choose_signs(part):
-            member = relation(signed, depth)
-            flat = isinstance(member, tuple) and member[0] == "list" and set(separators) <= {r"\cup"}
-            members += member[1] if flat else [member]
-    if "and" in separators and any(isinstance(m, tuple) and m[0] == "eq" and isinstance(m[2], tuple) for m in members):
+    if "and" in separators and not {"<", ">", "<=", ">="}.isdisjoint(tokens):
         raise Refuse  # "x > 1 and x < 3" is an intersection, a list is a union
-    return members[0] if len(members) == 1 else ("list", tuple(members))
+    worded = "or" in separators or "and" in separators
+    items = [relation(part) for part in parts if part or not worded]  # "1, 2, and 3" has an empty part
+    if set(separators) == {r"\cup"}:
+        items = [member for item in items for member in members(item)]
+    return items[0] if len(items) == 1 else ("list", tuple(items))
 
 
-def relation(tokens: list[str], depth: int):
+def relation(tokens: list[str]):
     """Read a formula, or a chain of relations between formulas."""
     parts, ops = split(tokens, RELATIONS)
-    if not ops:
-        return Parser(tokens, depth).all()
     if set(ops) <= {">", ">="}:
         parts, ops = parts[::-1], [op.replace(">", "<") for op in ops[::-1]]
-    sides = [Parser(part, depth).all() for part in parts]
+    sides = [formula(part) for part in parts]
+    if not ops:
+        return sides[0]
     named = [bool(NAME.fullmatch("".join(part))) and not RESERVED & {t.strip("\\") for t in part} for part in parts]
     if len(ops) > named[0] and ops[-1] == "≈":  # "pi, about 3.14": the exact side is the answer
         parts, sides, ops = parts[:-1], sides[:-1], ops[:-1]
@@ -375,114 +360,95 @@ def relation(tokens: list[str], depth: int):
     return ("eq", "".join(parts[1]), ("seq", ends, (sides[0], sides[2])), None)
 
 
-class Parser:
-    """Precedence climbing over the tokens of one formula."""
-
-    def __init__(self, tokens: list[str], depth: int):
-        self.tokens, self.at, self.depth = [*tokens, ""], 0, depth
-
-    def take(self, expected: str = "") -> str:
-        """Take the next token; if another one is expected, take nothing and return ''."""
-        token = self.tokens[self.at]
-        if not token or expected and token != expected:
-            return ""
-        self.at += 1
-        return token
-
-    def until(self, closing: str) -> list[str]:
-        """Take the tokens up to the closing bracket, and the bracket."""
-        start, depth = self.at, 0
-        while depth or self.tokens[self.at] not in closing:
-            depth += NESTING.get(self.take(), 0)
-            if not self.tokens[self.at]:
-                raise Refuse
-        self.at += 1
-        return self.tokens[start : self.at - 1]
-
-    def all(self):
-        value = self.expression()
-        if self.take():
-            raise Refuse
-        return value
-
-    def expression(self, tight: float = 0):
-        """Read a formula up to an operator that binds less tightly than `tight`."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Refuse
-        left = self.prefix(tight)
-        while token := self.tokens[self.at]:
-            follows = token[0] in "\\([{|" or token[0].isalpha() or self.tokens[self.at - 1] == "!"  # not: 2 3, x2
-            implicit = follows and token not in LEVELS
-            argument_ends = tight == IMPLICIT and (token.lstrip("\\") in FUNCTIONS or token in "([{|")  # \sin x \cos x
-            level, operand = (IMPLICIT, FACTOR) if implicit else LEVELS.get(token, (-1, 0))
-            if level < tight or implicit and argument_ends:
-                break
-            op = "*" if implicit else self.take()
-            left = apply(op, left, self.expression(operand)) if operand else apply(POSTFIX[op], left)
-        self.depth -= 1
-        return left
-
-    def prefix(self, tight: float = FACTOR):
-        """Read a number, a name, a bracket, or a command with its arguments."""
-        token = self.take()
-        if token[:1] in DIGITS and "_" not in token:
-            return read_number(token)
-        if token == "∞" or token in ("+", "-") and self.take("∞"):
-            return MINUS_INFINITY if token == "-" else INFINITY
-        if token in ("+", "-"):
-            return apply("*", Fraction(f"{token}1"), self.expression(max(tight, 2)))
-        if token in BRACKETS:
-            return self.bracket(token)
-        if token == "|":
-            return apply("fabs", Parser(self.until("|"), self.depth).all())
-        if token in (r"\frac", r"\binom"):
-            return apply("/" if token == r"\frac" else "binomial", self.prefix(), self.prefix())
-        name = token.translate(BARE)
-        stem, _, subscript = name.rstrip("'").partition("_")
-        if token == r"\emptyset":
-            return ("list", ())
-        if token == "ℝ":
-            return ("seq", "()", (MINUS_INFINITY, INFINITY))
-        if name in FUNCTIONS:
-            return self.function(name)
-        if name in CONSTANTS:
-            return [+getattr(numerics(), CONSTANTS[name])]
-        if stem.isdigit() and subscript:  # 101_2 is an unknown of that name, not a value
-            return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
-        if stem in GREEK or stem.isalpha() and token[0] != "\\":
-            return unknown(name)
+def formula(tokens: list[str]):
+    """Read all of the tokens as one formula."""
+    rest = ["", *reversed(tokens)]  # the next token is the last one, "" is the end
+    value = expression(rest)
+    if len(rest) > 1:
         raise Refuse
+    return value
 
-    def bracket(self, opening: str):
-        inside = self.until(BRACKETS[opening])
-        if opening == r"\{":
-            return read_list(inside, self.depth + 1) if inside else ("list", ())
-        if opening == r"\begin":
-            rows = [split(row, {"&"})[0] for row in split(inside, {r"\\"})[0] if row]
-            rows = [[Parser(cell, self.depth).all() for cell in row] for row in rows]
-            if len(rows) > 1 and all(len(row) == 1 for row in rows):  # a column is a vector
-                return ("seq", "()", tuple(row[0] for row in rows))
-            return ("seq", "matrix", tuple(("seq", "matrix", tuple(row)) for row in rows))
-        items = tuple(Parser(part, self.depth).all() for part in split(inside, {","})[0])
-        brackets = opening + self.tokens[self.at - 1]
-        if len(items) == 1 and brackets in ("()", "[]", "{}"):
-            return items[0]
-        return ("list", items) if opening == "{" else ("seq", brackets, items)
 
-    def function(self, name: str):
-        function, exponent = FUNCTIONS[name], None
-        if name == "sqrt":
-            index = Parser(self.until("]"), self.depth).all() if self.take("[") else Fraction(2)
-            return apply("^", self.prefix(), apply("/", Fraction(1), index))
-        base = self.prefix() if name == "log" and self.take("_") else Fraction(10)
-        if self.take("^"):
-            exponent = self.expression(4)
-        if exponent == -1 and name in TRIG:
-            function, exponent = "a" + function, None
-        value = apply(function, self.prefix() if self.tokens[self.at] in "([{|" else self.expression(IMPLICIT))
-        value = apply("/", value, apply("log", base)) if name == "log" else value
-        return value if exponent is None else apply("^", value, exponent)
+def expression(rest: list[str], tight: float = 0):
+    """Read a formula up to an operator that binds less tightly than `tight`: precedence climbing."""
+    left = prefix(rest, tight)
+    postfix = False
+    while token := rest[-1]:
+        follows = token[0] in "\\([{|" or token[0].isalpha() or postfix  # not: 2 3, x2
+        implicit = follows and token not in LEVELS
+        argument_ends = tight == IMPLICIT and (token.lstrip("\\") in FUNCTIONS or token[0] in "([{|")  # \sin x \cos x
+        level, operand = (IMPLICIT, FACTOR) if implicit else LEVELS.get(token, (-1, 0))
+        if level < tight or implicit and argument_ends:
+            break
+        op, postfix = "*" if implicit else rest.pop(), not operand
+        left = apply(OPERATIONS.get(op, op), left, *([expression(rest, operand)] if operand else []))
+    return left
+
+
+def prefix(rest: list[str], tight: float = FACTOR):
+    """Read a number, a name, a bracket, or a command with its arguments."""
+    token = rest.pop()
+    if token[:1] in DIGITS and "_" not in token:
+        return read_number(token)
+    if token in ATOMS:
+        return ATOMS[token]
+    if token in ("+", "-"):
+        if rest[-1] == "∞":
+            return INFINITY if rest.pop() and token == "+" else MINUS_INFINITY
+        return apply("*", Fraction(f"{token}1"), expression(rest, max(tight, 2)))
+    if isinstance(token, Group):
+        return bracket(token)
+    if token == "|":
+        end = len(rest) - 1 - rest[::-1].index("|")
+        inside, rest[end:] = rest[:end:-1], []
+        return apply("fabs", formula(inside))
+    if token in (r"\frac", r"\binom"):
+        return apply(OPERATIONS[token], prefix(rest), prefix(rest))
+    name = token.translate(BARE)
+    stem, _, subscript = name.rstrip("'").partition("_")
+    if name in FUNCTIONS:
+        return function(name, rest)
+    if name in CONSTANTS:
+        return [+getattr(numerics(), CONSTANTS[name])]
+    if stem.isdigit() and subscript:  # 101_2 is an unknown of that name, not a value
+        return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
+    if stem in GREEK or stem.isalpha() and token[0] != "\\":
+        return unknown(name)
+    raise Refuse
+
+
+def bracket(group: Group):
+    if group.startswith(r"\{"):
+        return read_list(group.inside) if group.inside else ("list", ())
+    if group.startswith(r"\begin"):
+        rows = [tuple(map(formula, split(row, {"&"})[0])) for row in split(group.inside, {r"\\"})[0] if row]
+        if len(rows) > 1 and all(len(row) == 1 for row in rows):  # a column is a vector
+            return ("seq", "()", tuple(row[0] for row in rows))
+        return ("seq", "matrix", tuple(("seq", "matrix", row) for row in rows))
+    items, brackets = tuple(map(formula, split(group.inside, {","})[0])), group[0] + group[-1]
+    if group[0] == "\\":
+        return apply("floor" if group.startswith(r"\lfloor") else "ceil", *items)
+    if len(items) == 1 and brackets in ("()", "[]", "{}"):
+        return items[0]
+    return ("list", items) if brackets == "{}" else ("seq", brackets, items)
+
+
+def function(name: str, rest: list[str]):
+    op, base, exponent = FUNCTIONS[name], Fraction(10), None
+    if name == "sqrt":
+        index = formula(rest.pop().inside) if rest[-1][:1] == "[" else Fraction(2)
+        return apply("^", prefix(rest), apply("/", Fraction(1), index))
+    if name == "log" and rest[-1] == "_":
+        rest.pop()
+        base = prefix(rest)
+    if rest[-1] == "^":
+        rest.pop()
+        exponent = expression(rest, 4)
+    if exponent == -1 and name in TRIG:
+        op, exponent = "a" + op, None
+    value = apply(op, prefix(rest) if rest[-1][:1] in set("([{|") else expression(rest, IMPLICIT))
+    value = apply("/", value, apply("log", base)) if name == "log" else value
+    return value if exponent is None else apply("^", value, exponent)
 
 
 # --- comparison --------------------------------------------------------------------------------------
@@ -492,9 +458,10 @@ def same_formula(a, b) -> bool:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
     mp, a, b = numerics(), sampled(a), sampled(b)
-    pairs = zip(a * (POINTS // len(a)), b * (POINTS // len(b)))
-    alike = [(u, v) for u, v in pairs if (mp.im(u) == 0) == (mp.im(v) == 0)]  # else just one side is real
-    return len(alike) >= 2 and all(u == v or mp.mag(u - v) < mp.mag(u) - ZERO_BITS for u, v in alike)
+    pairs = list(zip(a * (POINTS // len(a)), b * (POINTS // len(b))))
+    real = [pair for pair in pairs if all(isinstance(value, mp.mpf) for value in pair)]
+    pairs = real if len(real) > 1 else pairs  # one point says nothing about equations: all are proportional there
+    return all(u == v or mp.mag(u - v) < mp.mag(u) - ZERO_BITS for u, v in pairs)
 
 
 def same(a, b) -> bool:
@@ -519,7 +486,15 @@ def same(a, b) -> bool:
 
 @lru_cache(maxsize=256)
 def read(text: str):
-    return read_list(tokenize(text), 0)
+    r"""Read an answer. Each `\pm` is both signs, independently of the others; with a `\mp` all change together."""
+    if r"\pm" not in text and r"\mp" not in text:
+        return read_list(tokenize(text))
+    if text.count(r"\pm") > 3:
+        raise Refuse  # k signs are 2**k values
+    versions = [text.replace(r"\pm", sign, 1) for sign in "+-"]
+    if r"\mp" in text:
+        versions = [text.replace(r"\pm", plus).replace(r"\mp", minus) for plus, minus in ("+-", "-+")]
+    return ("list", tuple(member for version in versions for member in members(read(version))))
 
 
 def is_equivalent(pred: str | None, gold: str | None) -> bool:
