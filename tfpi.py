@@ -246,7 +246,7 @@ def describe(run):
         print(f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, {config.prompts} prompts x {config.group} rollouts a step, "
               + (f"{config.steps} steps" if config.steps else f"until it levels off, at most {config.stage_steps} steps"))
     if config.model == "small":
-        print("  about 7 minutes on two CPU cores with the default settings")
+        print("  about 6 minutes on two CPU cores with the default settings")
 
 
 def parse_arguments(argv):
