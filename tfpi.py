@@ -168,6 +168,9 @@ def train_stage(run, stage):
             bar.update(1)
             bar.set_postfix_str(f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, flat {line['flat_groups']:.0%}, "
                                 f"grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
+            if metrics["skipped"]:
+                why = "every group was flat (all right or all wrong)" if metrics["flat_groups"] == 1 else "the loss or its gradient was not finite"
+                bar.write(f"step {state.step}: no update, since {why}; {metrics['truncated']:.0%} of the responses were truncated.", file=sys.stderr)
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
             if state.stage_step % config.save_every == 0:
@@ -245,8 +248,7 @@ def describe(run):
         prompt = "thinking" if stage.thinking else "thinking-free"
         print(f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, {config.prompts} prompts x {config.group} rollouts a step, "
               + (f"{config.steps} steps" if config.steps else f"until it levels off, at most {config.stage_steps} steps"))
-    if config.model == "small":
-        print("  about 6 minutes on two CPU cores with the default settings")
+    print("  about 6 minutes on two CPU cores with the default settings" if config.model == "small" else "  the time left stands beside each bar")
 
 
 def parse_arguments(argv):

@@ -54,6 +54,17 @@ def test_metrics_count_up(small_run):
     assert lines[0]["seconds"] < lines[-1]["seconds"]
 
 
+def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
+    """Nobody solves these problems, so every reward is 0: the run goes on, says so, and leaves the weights alone."""
+    data = tmp_path / "hopeless.jsonl"
+    data.write_text("".join(json.dumps({"problem": f"What is {i} + 1?", "answer": "a lighthouse"}) + "\n" for i in range(40)))
+    run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    assert train(run) is True
+    assert "every group was flat" in capsys.readouterr().err
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
+
+
 def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
     """Resume is exact: weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted one, bit for bit."""
     whole = new_run(tiny_options | {"out": str(tmp_path / "whole"), "save_every": 1})
