@@ -97,8 +97,9 @@ def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
 
 
 def stream_seed(*numbers):
-    """One 63-bit seed from several numbers (run seed, step, purpose), so that no two draws of a run share a random stream."""
+    """One 63-bit seed from several numbers: run seed, step, and an even number for a draw of rollouts, an odd one for evaluation."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
 
 def sample_groups(run, stage, draw):
     """Samples and grades one draw of prompts: (rollouts, rewards), group by group, and a sample response to look at."""
@@ -109,7 +110,7 @@ def sample_groups(run, stage, draw):
     with tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None, position=1) as bar, run.autocast():
         rollouts = generate(run.model, [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts],
                             max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature, samples=config.group,
-                            seed=stream_seed(config.seed, run.state.step, draw), slots=config.slots, progress=lambda tokens, done: bar.update(done))
+                            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots, progress=lambda tokens, done: bar.update(done))
     texts = [response_text(run.tokenizer, prompts[i // config.group], r) for i, r in enumerate(rollouts)]
     rewards = [math_reward(text, problems[i // config.group].answer) for i, text in enumerate(texts)]
     return rollouts, rewards, f"(reward {rewards[0]:.0f}, answer {problems[0].answer}) {problems[0].problem}\n{texts[0]}"
