@@ -6,8 +6,8 @@ wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. The convention
 `tests/reward_cases.tsv`:
 - The answer is the last `\boxed{...}` after the last `</think>`. An unclosed or empty last box is no answer.
 - Equality is exact: 0.5 is 1/2, `0.\overline{3}` is 1/3, but 0.333 is not and 3.14 is not pi.
-- Units, degrees, `%`, `$`, `\text{...}` behind a value, thin spaces, thousands separators and leading zeros are
-  dropped (50% is 50, not 1/2). Inside a trigonometric function degrees are degrees.
+- Units and nouns behind a value, degrees, `%`, `$`, thin spaces, thousands separators and leading zeros are dropped
+  (50% is 50, not 1/2), words that change the value are not (`5 million`). In a trigonometric function degrees count.
 - `1,234` is a number, `(1,234)` a pair. `\log` has base 10, `i` is imaginary, `e` is Euler's number, an odd root of a
   negative number is real, `2e-3` is 0.002. `101_2` is neither `101_3` nor 5; a gold `101_2 = 5` is answered by 5.
 - Sets, unions and lists of solutions are unordered, `\pm` is two values; tuples, points and matrices are ordered;
@@ -17,7 +17,7 @@ wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. The convention
 - Words are words, without case: `no` is not `on`. A choice is `(A)`, `A`, `\text{A}` or `A.`.
 - What cannot be read (sums, integrals, piecewise functions, `\max`) equals only the same text.
 
-Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula at five points
+Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula at eight points
 +-1 + sin(n)/8, which are transcendental: a polynomial with rational coefficients that vanishes at one is zero. What
 enters has at most 330 bits and no intermediate value leaves 2**-400 .. 2**400, so a difference below 2**-800 is an
 identity and not `\sqrt{2}+10^{-60}`. This is no proof for towers of nested roots, but it needs no simplifier, and
@@ -29,11 +29,15 @@ import math
 import operator
 import re
 from fractions import Fraction
-from functools import cache, lru_cache
+from functools import lru_cache
+
+import mpmath
 
 # Caps, each checked before the work it bounds. The second line is explained above.
 MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_BITS = 1000, 250, 20, 10_000
-INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION, POINTS = 330, 400, 800, 1000, 5
+INPUT_BITS, RANGE_BITS, ZERO_BITS, PRECISION, POINTS = 330, 400, 800, 1000, 8
+MP = mpmath.MPContext()  # a context of its own: whoever else uses mpmath keeps his precision
+MP.prec = PRECISION
 BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
 
@@ -96,10 +100,10 @@ CLEANUPS = [
     ("\\", r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1"),
     ("", r"\\?[$%€£]|(?<!\\)\\[()\[\]]", ""),
     ("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}(\s*\^\s*\{{?\s*[23]\s*\}}?)?", unwrap_text),
-    ("nswer", r"^\s*(?:[Tt]he )?(?:final )?[Aa]nswer(?: is\b|\s*:)", ""),
     ("", r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:st|nd|rd|th)(?![a-zA-Z])\s*\}?", ""),  # 21^{st}
     ("", r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])|°)(?:\s*[CF]\b)?", "°"),
     ("", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " "),
+    ("nswer", r"^\s*(?:[Tt]he )?(?:final )?[Aa]nswer(?: is\b\s*:?|\s*[:=])", ""),
     ("\\", r"\\(?:bar|dot)\s*\{", r"\\overline{"),
     ("\\", r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}"),
     ("\\frac", r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)"),  # mixed numbers: 1\frac12 ...
@@ -135,15 +139,6 @@ OPAQUE = {"floor": "expm1", "ceil": "erfc"}  # of a formula: any function will d
 INFINITY, MINUS_INFINITY = ("seq", "+∞", ()), ("seq", "-∞", ())  # no arithmetic: each equals only itself
 
 
-@cache
-def numerics():
-    import mpmath  # only when rationals do not settle the pair; a context of its own: no global state
-
-    context = mpmath.MPContext()
-    context.prec = PRECISION
-    return context
-
-
 def exact(op: str, a: Fraction, b: Fraction = Fraction(1)) -> Fraction | None:
     """Return a rational result, None where it may be irrational; refuse before anything large is computed."""
     if op in ARITHMETIC:
@@ -164,28 +159,28 @@ def exact(op: str, a: Fraction, b: Fraction = Fraction(1)) -> Fraction | None:
 
 def numeric(op: str, args: tuple, exponent: Fraction | None):
     """Compute one operation at one sample point; `op` comes from the tables below, never from the text."""
-    mp, zero_below = numerics(), -math.inf
-    if op in ("^", *COUNTING) and mp.mag(args[-1]) > 15:
+    zero_below = -math.inf
+    if op in ("^", *COUNTING) and MP.mag(args[-1]) > 15:
         raise Refuse
     if op in ARITHMETIC:
         value = ARITHMETIC[op](*args)
-        zero_below = max(map(mp.mag, args)) - ZERO_BITS if op in "+-" else zero_below
+        zero_below = max(map(MP.mag, args)) - ZERO_BITS if op in "+-" else zero_below
     elif op == "^" and exponent and exponent.denominator == 1:
         value = args[0] ** exponent.numerator
-    elif op == "^" and exponent and exponent.denominator % 2 and isinstance(args[0], mp.mpf) and args[0] < 0:
-        value = (-1) ** exponent.numerator * mp.power(-args[0], args[1])  # the real root
+    elif op == "^" and exponent and exponent.denominator % 2 and isinstance(args[0], MP.mpf) and args[0] < 0:
+        value = (-1) ** exponent.numerator * MP.power(-args[0], args[1])  # the real root
     else:
-        value = getattr(mp, "power" if op == "^" else op)(*args)
+        value = getattr(MP, "power" if op == "^" else op)(*args)
         zero_below = -math.inf if op in ("^", "exp") else -ZERO_BITS  # sin(pi) leaves dust; these have no zero
-    size = mp.mag(value)
+    size = MP.mag(value)
     if not value or size < zero_below:
-        return mp.zero
+        return MP.zero
     if not -RANGE_BITS <= size <= RANGE_BITS:
         raise Refuse
-    if isinstance(value, mp.mpf):
+    if isinstance(value, MP.mpf):
         return value
-    parts = [part if mp.mag(part) >= size - ZERO_BITS else 0 for part in (value.real, value.imag)]
-    return mp.mpc(*parts)  # complex even if real: the type tells `same_formula` where it came from
+    parts = [part if MP.mag(part) >= size - ZERO_BITS else 0 for part in (value.real, value.imag)]
+    return MP.mpc(*parts)  # complex even if real: the type tells `same_formula` where it came from
 
 
 def sampled(value: Fraction | list) -> list:
@@ -193,7 +188,7 @@ def sampled(value: Fraction | list) -> list:
         return value
     if max(value.numerator.bit_length(), value.denominator.bit_length()) > INPUT_BITS:
         raise Refuse
-    return [numerics().mpf(value.numerator) / value.denominator]
+    return [MP.mpf(value.numerator) / value.denominator]
 
 
 def apply(op: str, *args):
@@ -213,10 +208,11 @@ def apply(op: str, *args):
 
 @lru_cache(maxsize=256)
 def unknown(name: str) -> list:
-    """Return the sample points of a letter: near +-1, for `x^{2023}`; the signs of two letters differ somewhere."""
-    mp, bits = numerics(), int.from_bytes(name.encode()[:30])
-    signs = (1, 1, -1, (-1) ** bits, (-1) ** (bits // 2))
-    return [sign + mp.sin(POINTS * bits + point) / 8 for point, sign in enumerate(signs)]
+    """Return the sample points of a letter, near +-1 because of `x^{2023}`: two where all are positive, and three pairs
+    of opposite signs, such that two letters have all combinations of signs (if they differ in the three bits)."""
+    seed = int.from_bytes(name.encode()[:30])
+    signs = [1, 1] + [sign * (-1) ** (seed % 29 >> bit) for bit in range(3) for sign in (1, -1)]
+    return [sign + MP.sin(POINTS * seed + point) / 8 for point, sign in enumerate(signs)]
 
 
 def read_number(text: str) -> Fraction:
@@ -249,8 +245,7 @@ SPELLINGS = dict(zip(SPELLINGS[::2], SPELLINGS[1::2]))
 TRIG = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh asin acos atan".split()}
 TRIG |= {f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()}
 FUNCTIONS = TRIG | {"ln": "log", "log": "log", "exp": "exp", "abs": "fabs", "sqrt": "sqrt"}  # to the names in mpmath
-CONSTANTS = {"pi": "pi", "e": "e", "i": "j"}
-RESERVED = {*FUNCTIONS, *CONSTANTS, "or", "and", "in"}
+RESERVED = {*FUNCTIONS, "pi", "e", "i", "or", "and", "in"}
 GREEK = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega Delta".split()
 BRACKETS = {"(": ")]", "[": ")]", "{": "}", r"\{": [r"\}"], r"\begin": [r"\end"]}
 BRACKETS |= {r"\lfloor": [r"\rfloor"], r"\lceil": [r"\rceil"]}
@@ -260,7 +255,8 @@ LEVELS = {"+": (1, 2), "-": (1, 2), "*": (2, FACTOR), "/": (2, FACTOR), "^": (4,
 LEVELS |= {r"\choose": (0, 1), r"\over": (0, 1)}
 OPERATIONS = {"!": "factorial", "°": "radians"}  # to the names in mpmath
 OPERATIONS |= {r"\over": "/", r"\frac": "/", r"\choose": "binomial", r"\binom": "binomial"}
-ATOMS = {r"\emptyset": ("list", ()), "∞": INFINITY, "ℝ": ("seq", "()", (MINUS_INFINITY, INFINITY))}
+CONSTANTS = {r"\emptyset": ("list", ()), "∞": INFINITY, "ℝ": ("seq", "()", (MINUS_INFINITY, INFINITY))}
+CONSTANTS |= {"pi": [+MP.pi], r"\pi": [+MP.pi], "e": [+MP.e], r"\e": [+MP.e], "i": [MP.j], r"\i": [MP.j]}
 BARE, DIGITS = str.maketrans("", "", "\\{}"), set("0123456789.")
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
 # The side of a relation that only names the answer: x, AB, Area, x_1, f(x), f(2), (x,y), |v|, 101_2.
@@ -348,13 +344,11 @@ def relation(tokens: list[str]):
         return ("eq", "", None, difference)
     if ops == ["!="]:
         return ("seq", "!=", (("list", (first, last)),))
-    if not set(ops) <= {"<", "<="}:
-        raise Refuse
     if len(sides) == 2 and named[0]:  # x < 3 is -oo < x < 3
         parts, sides, ops = ["", *parts], [MINUS_INFINITY, *sides], ["<", *ops]
     elif len(sides) == 2 and named[1]:
         sides, ops = [*sides, INFINITY], [*ops, "<"]
-    elif len(sides) != 3 or not named[1]:
+    elif len(sides) != 3 or not named[1] or not set(ops) <= {"<", "<="}:
         return ("seq", " ".join(ops), tuple(sides))
     ends = ("[" if ops[0] == "<=" else "(") + ("]" if ops[1] == "<=" else ")")
     return ("eq", "".join(parts[1]), ("seq", ends, (sides[0], sides[2])), None)
@@ -390,8 +384,8 @@ def prefix(rest: list[str], tight: float = FACTOR):
     token = rest.pop()
     if token[:1] in DIGITS and "_" not in token:
         return read_number(token)
-    if token in ATOMS:
-        return ATOMS[token]
+    if token in CONSTANTS:
+        return CONSTANTS[token]
     if token in ("+", "-"):
         if rest[-1] == "∞":
             return INFINITY if rest.pop() and token == "+" else MINUS_INFINITY
@@ -408,8 +402,6 @@ def prefix(rest: list[str], tight: float = FACTOR):
     stem, _, subscript = name.rstrip("'").partition("_")
     if name in FUNCTIONS:
         return function(name, rest)
-    if name in CONSTANTS:
-        return [+getattr(numerics(), CONSTANTS[name])]
     if stem.isdigit() and subscript:  # 101_2 is an unknown of that name, not a value
         return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
     if stem in GREEK or stem.isalpha() and token[0] != "\\":
@@ -457,11 +449,11 @@ def function(name: str, rest: list[str]):
 def same_formula(a, b) -> bool:
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
-    mp, a, b = numerics(), sampled(a), sampled(b)
+    a, b = sampled(a), sampled(b)
     pairs = list(zip(a * (POINTS // len(a)), b * (POINTS // len(b))))
-    real = [pair for pair in pairs if all(isinstance(value, mp.mpf) for value in pair)]
+    real = [pair for pair in pairs if all(isinstance(value, MP.mpf) for value in pair)]
     pairs = real if len(real) > 1 else pairs  # one point says nothing about equations: all are proportional there
-    return all(u == v or mp.mag(u - v) < mp.mag(u) - ZERO_BITS for u, v in pairs)
+    return all(u == v or MP.mag(u - v) < MP.mag(u) - ZERO_BITS for u, v in pairs)
 
 
 def same(a, b) -> bool:

@@ -90,8 +90,8 @@ def test_grading_leaves_the_precision_of_mpmath_alone():
     assert mpmath.mp.prec == before
 
 
-def test_rationals_need_no_heavy_import():
-    code = "import sys, reward; assert reward.is_equivalent('1/2', '0.5'); print('sympy' in sys.modules or 'mpmath' in sys.modules)"
+def test_grading_loads_no_computer_algebra():
+    code = r"import sys, reward; assert reward.is_equivalent(r'\sqrt{8}', r'2\sqrt{2}'); print('sympy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
