@@ -3,16 +3,18 @@
     python tfpi.py --model small                                # a 0.6M-parameter model on a CPU, minutes
     python tfpi.py --model qwen3-4b --data polaris.jsonl        # the paper's models on a GPU, days
 
-    x   <|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n          think_free          (Section 3, "ThinkingFree")
-    x'  x + <think>\\n\\n</think>\\n\\n
-    J_TFPI(theta) = E_x[ J_RLVR(theta, x') ]                                       train_stage, grpo.py (Section 3; DAPO)
-    three stages of growing response budget, each until it levels off              stages, levelled_off (Section 3; Figure 8)
-    then, in recipe tfpi+rl, ordinary RL on x with the full budget                 stages               (Section 4, Table 2)
+    x   <|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n
+    x'  x + <think>\\n\\n</think>\\n\\n                                 think_free           (Section 3, "ThinkingFree")
+    J_TFPI(theta) = E_x[ J_RLVR(theta, x') ]                            train_stage, grpo.py (Section 3; DAPO)
+    three stages of growing response budget, each until it levels off   stages, levelled_off (Section 3; Figure 8)
+    then, in recipe tfpi+rl, ordinary RL on x with the full budget      stages               (Section 4, Table 2)
 
-The prompt is the only thing that changes: rollouts are sampled, the ratio is taken and the advantage is computed on x', and the right answer
-stays the same. A model trained without thinking then also thinks better, and shorter, since both modes share what they compute with.
+The prompt is the only thing that changes: rollouts are sampled, the ratio is taken and the advantage is computed on
+x', and the right answer stays the same. A model trained without thinking then also thinks better, and shorter, since
+both modes share what they compute with.
 
-Left out: several GPUs, an inference server, the paper's benchmarks beyond mathematics, reward shaping (the paper has no length reward).
+Left out: several GPUs, an inference server, the paper's benchmarks beyond mathematics, reward shaping (the
+paper has no length reward).
 """
 
 import argparse
@@ -41,10 +43,10 @@ EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 
 
 def think_free(prompt):
-    """ThinkingFree(x): the rendered chat prompt (str), up to the assistant's turn, with an empty thinking block at its end (Section 3).
+    """ThinkingFree(x) of Section 3: the rendered chat prompt (str), up to the assistant's turn, plus an empty block.
 
-    A template that opens the block itself (the DeepSeek-R1 distils end in `<think>\\n`) has it closed, not opened twice; a prompt that has
-    its empty block already is returned as it is.
+    A template that opens the block itself (the DeepSeek-R1 distils end in `<think>\\n`) has it closed, not opened
+    twice; a prompt that has its empty block already is returned as it is.
     """
     if prompt.endswith(EMPTY_BLOCK):
         return prompt
@@ -56,7 +58,8 @@ def think_free(prompt):
 def render(tokenizer, question, instruction, thinking):
     """The prompt x (thinking) or x' (thinking-free) of one question, as text."""
     content = f"{question}\n{instruction}" if instruction else question
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False)
+    messages = [{"role": "user", "content": content}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return prompt if thinking else think_free(prompt)
 
 
@@ -82,8 +85,8 @@ def stages(config):
 def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
     """Whether a stage has reached its turning point (Figure 8): neither measure is still improving.
 
-    truncated and accuracy are the shares at each validation of the stage, oldest first. The mean of the last `window` is compared with the mean of the
-    `window` before; the paper does this by eye.
+    truncated and accuracy are the shares at each validation of the stage, oldest first. The mean of the last `window`
+    is compared with the mean of the `window` before; the paper does this by eye.
     """
     if len(accuracy) < 2 * window:
         return False
@@ -97,23 +100,27 @@ def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
 
 
 def stream_seed(*numbers):
-    """One 63-bit seed from several numbers: run seed, step, and an even number for a draw of rollouts, an odd one for evaluation."""
+    """One 63-bit seed from run seed, step, and a number: even for a draw of rollouts, odd for evaluation."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def sample_groups(run, stage, draw):
-    """Samples and grades one draw of prompts: (rollouts, rewards), group by group, and a sample response to look at."""
+    """Samples and grades a draw of prompts: (rollouts, rewards), group by group, and a sample response to look at."""
     config, count = run.config, run.config.prompts
     problems = take_problems(run.train, run.state.cursor, count, config.seed)
     run.state.cursor += count
     prompts = render_all(run, problems, stage.thinking)
-    with tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None, position=1) as bar, run.autocast():
-        rollouts = generate(run.model, [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts],
-                            max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature, samples=config.group,
-                            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots, progress=lambda tokens, done: bar.update(done))
+    prompt_ids = [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+    bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None, position=1)
+    with bar, run.autocast():
+        rollouts = generate(run.model, prompt_ids, max_new_tokens=stage.budget, stop_ids=run.stop_ids,
+                            temperature=config.temperature, samples=config.group,
+                            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots,
+                            progress=lambda tokens, done: bar.update(done))
     texts = [response_text(run.tokenizer, prompts[i // config.group], r) for i, r in enumerate(rollouts)]
     rewards = [math_reward(text, problems[i // config.group].answer) for i, text in enumerate(texts)]
-    return rollouts, rewards, f"(reward {rewards[0]:.0f}, answer {problems[0].answer}) {problems[0].problem}\n{texts[0]}"
+    sample = f"(reward {rewards[0]:.0f}, answer {problems[0].answer}) {problems[0].problem}\n{texts[0]}"
+    return rollouts, rewards, sample
 
 
 def train_step(run, stage):
@@ -128,13 +135,16 @@ def train_step(run, stage):
     kept, kept_rewards, rollouts, rewards = dynamic_sampling(draw_groups, config.prompts, config.group, config.draws)
     lengths = [len(r.response_ids) for r in rollouts]
     run.state.generated_tokens += sum(lengths)
-    metrics = {"reward": float(np.mean(rewards)), "tokens": float(np.mean(lengths)), "truncated": float(np.mean([not r.finished for r in rollouts])),
+    metrics = {"reward": float(np.mean(rewards)), "tokens": float(np.mean(lengths)),
+               "truncated": float(np.mean([not r.finished for r in rollouts])),
                "flat_groups": float(flat_groups(rewards, config.group).float().mean()), "rollouts": len(rollouts),
                "verification": verification_share([run.tokenizer.decode(r.response_ids) for r in rollouts]),
                "rollout_seconds": time.monotonic() - started}
-    options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer, config.minibatches, config.micro_tokens)
+    options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer,
+                           config.minibatches, config.micro_tokens)
+    advantages = group_advantages(kept_rewards, config.group)
     with run.autocast():
-        metrics |= update(run.model, run.optimizer, kept, group_advantages(kept_rewards, config.group), options, stage.budget)
+        metrics |= update(run.model, run.optimizer, kept, advantages, options, stage.budget)
     run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
     return metrics | {"step_seconds": time.monotonic() - started}, samples[0]
 
@@ -149,16 +159,19 @@ def is_over(config, state):
 def train_stage(run, stage):
     """Trains until the stage is over; False if the user asked to stop before."""
     config, state = run.config, run.state
-    bar = tqdm(total=config.steps or config.stage_steps, initial=state.stage_step, desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
+    bar = tqdm(total=config.steps or config.stage_steps, initial=state.stage_step,
+               desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
     with bar:
         while not is_over(config, state):
             if run.stop:
                 return False
             metrics, sample = train_step(run, stage)
             state.since_validation.append(metrics["truncated"])
-            line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step, "budget": stage.budget, "thinking": stage.thinking, **metrics}
+            line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step, "budget": stage.budget,
+                    "thinking": stage.thinking, **metrics}
             if state.stage_step % config.validate_every == 0:
-                line["validation"] = measure(run, run.validation[:config.validation_problems], stage.thinking, 1, "validation")["accuracy"]
+                problems = run.validation[:config.validation_problems]
+                line["validation"] = measure(run, problems, stage.thinking, 1, "validation")["accuracy"]
                 state.accuracy.append(line["validation"])
                 state.truncated.append(float(np.mean(state.since_validation)))
                 state.since_validation = []
@@ -167,11 +180,14 @@ def train_stage(run, stage):
             with open(run.folder / "metrics.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
             bar.update(1)
-            bar.set_postfix_str(f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, flat {line['flat_groups']:.0%}, "
-                                f"grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
+            bar.set_postfix_str(
+                f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, "
+                f"flat {line['flat_groups']:.0%}, grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
             if metrics["skipped"]:
-                why = "every group was flat (all right or all wrong)" if metrics["flat_groups"] == 1 else "the loss or its gradient was not finite"
-                bar.write(f"step {state.step}: no update, since {why}; {metrics['truncated']:.0%} of the responses were truncated.", file=sys.stderr)
+                why = ("every group was flat (all right or all wrong)" if metrics["flat_groups"] == 1
+                       else "the loss or its gradient was not finite")
+                bar.write(f"step {state.step}: no update, since {why}; "
+                          f"{metrics['truncated']:.0%} of the responses were truncated.", file=sys.stderr)
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
             if state.stage_step % config.save_every == 0:
@@ -185,11 +201,17 @@ def train_stage(run, stage):
 
 
 def measure(run, problems, thinking, samples, label):
-    """Evaluates one mode at the full budget; the same problems and random streams each time, so that two measurements compare like with like."""
+    """Evaluates one mode at the full budget.
+
+    Problems and random streams are the same each time, so that two measurements compare like with like.
+    """
     config, name = run.config, "thinking" if thinking else "thinking-free"
-    with tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None, position=1) as bar, run.autocast():
-        return evaluate(run.model, run.tokenizer, render_all(run, problems, thinking), [p.answer for p in problems], k=samples, budget=config.full_budget,
-                        stop_ids=run.stop_ids, temperature=config.temperature, seed=stream_seed(config.seed, 0, 1), slots=config.slots,
+    prompts, answers = render_all(run, problems, thinking), [p.answer for p in problems]
+    bar = tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None, position=1)
+    with bar, run.autocast():
+        return evaluate(run.model, run.tokenizer, prompts, answers, k=samples, budget=config.full_budget,
+                        stop_ids=run.stop_ids, temperature=config.temperature,
+                        seed=stream_seed(config.seed, 0, 1), slots=config.slots,
                         progress=lambda tokens, done: bar.update(done))
 
 
@@ -197,7 +219,8 @@ def measure_both(run, name):
     """Appends both modes' results on the test problems to the run's table, and prints them."""
     entry = {"name": name, "step": run.state.step, "generated_tokens": run.state.generated_tokens}
     for mode in MODES:
-        result = measure(run, run.test[:run.config.eval_problems], mode == "thinking", run.config.eval_samples, f"test, {name}")
+        result = measure(run, run.test[:run.config.eval_problems], mode == "thinking", run.config.eval_samples,
+                         f"test, {name}")
         del result["responses"]
         entry[mode] = result
         tqdm.write(format_row(name, mode, result), file=sys.stderr)
@@ -225,38 +248,44 @@ def train(run):
 def finish(run):
     """Prints the table, writes summary.json and draws the run's figure."""
     table, state = run.state.evaluations, run.state
-    print(f"\nTest problems, avg@{table[0]['thinking']['k']} of {table[0]['thinking']['problems']} problems, budget {run.config.full_budget}:")
+    first = table[0]["thinking"]
+    print(f"\nTest problems, avg@{first['k']} of {first['problems']} problems, budget {run.config.full_budget}:")
     for entry in table:
         for mode in MODES:
             print(format_row(entry["name"], mode, entry[mode]))
     seconds = time.monotonic() - run.started
-    summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES}, "stages": table[1:],
-               "generated_tokens": state.generated_tokens, "seconds": seconds}
+    summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES},
+               "stages": table[1:], "generated_tokens": state.generated_tokens, "seconds": seconds}
     (run.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     try:
         from plot import draw_run
         print(f"figure: {draw_run(run.folder)}")
     except SystemExit as missing:  # matplotlib is optional
         print(missing)
-    print(f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, {seconds / 60:.1f} minutes. Models and metrics: {run.folder}")
+    print(f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
+          f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}")
 
 
 def describe(run):
     """The plan, printed at once."""
     config, parameters = run.config, sum(p.numel() for p in run.model.parameters())
-    print(f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.device}; recipe {config.recipe}; {len(run.train)} training problems; output in {run.folder}")
+    print(f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.device}; recipe {config.recipe}; "
+          f"{len(run.train)} training problems; output in {run.folder}")
     for stage in stages(config):
         prompt = "thinking" if stage.thinking else "thinking-free"
-        print(f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, {config.prompts} prompts x {config.group} rollouts a step, "
-              + (f"{config.steps} steps" if config.steps else f"until it levels off, at most {config.stage_steps} steps"))
-    print("  about 6 minutes on two CPU cores with the default settings" if config.model == "small" else "  the time left stands beside each bar")
+        length = f"{config.steps} steps" if config.steps else f"until it levels off, at most {config.stage_steps} steps"
+        print(f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, "
+              f"{config.prompts} prompts x {config.group} rollouts a step, {length}")
+    print("  about 6 minutes on two CPU cores with the default settings" if config.model == "small"
+          else "  the time left stands beside each bar")
 
 
 def parse_arguments(argv):
-    """The command line: (options given, resume). What is not given comes from the model's preset, else from Config."""
+    """The command line: (options given, resume). What is not given comes from the model's preset, else Config."""
     parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
     for f in fields(Config):
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=f"{f.metadata['help']} (default: {f.default or 'none'})".replace("%", "%%"))
+        text = f"{f.metadata['help']} (default: {f.default or 'none'})"
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=text.replace("%", "%%"))
     parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
     return given, given.pop("resume")
