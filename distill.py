@@ -1,20 +1,21 @@
 """Makes the small distilled model: a teacher that is a program, its traces, a tokenizer, and SFT.
 
-The paper starts from models that were distilled by SFT from a stronger teacher's long chains of thought (DS-1.5B, Qwen3-4B). This file
-makes such a model, of 0.6M parameters, from nothing:
+The paper starts from models that were distilled by SFT from a stronger teacher's long chains of thought (DS-1.5B,
+Qwen3-4B). This file makes such a model, of 0.6M parameters, from nothing:
 
     python distill.py                         # writes models/small again, in under an hour on two cores
 
-The teacher solves a problem in *passes*. A pass writes the steps of the chain; a step is either done in the head (`85 * 6 = 510`) or
-broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30, 480 + 30 = 510`). After a pass it may check itself with another, and when two
-results differ ("Wait") it goes on until a result comes twice. The thinking breaks nearly every hard step and checks a lot; the solution
-after `</think>` is the same kind of text with less of both. What stands after `</think>` is drawn from *one* distribution, whether
-the thinking block is empty or not: were it terse after thinking only, RL on the other mode would teach a style in a place where it was
+The teacher solves a problem in *passes*. A pass writes the steps of the chain; a step is either done in the head
+(`85 * 6 = 510`) or broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30, 480 + 30 = 510`). After a pass it
+may check itself with another, and when two results differ ("Wait") it goes on until a result comes twice. The
+thinking breaks nearly every hard step and checks a lot; the solution after `</think>` is the same kind of text
+with less of both. What stands after `</think>` is drawn from *one* distribution, whether the thinking block is
+empty or not: were it terse after thinking only, RL on the other mode would teach a style in a place where it was
 never seen, and break the thinking mode.
 
-A teacher that checks needs mistakes to find. They are put into passes that a later pass will check, and the wrong digits are *left out
-of the loss*: the model learns to notice a mistake, not to make one. Left out of this file: sampling from a real teacher, filtering
-by its correctness, sequence packing.
+A teacher that checks needs mistakes to find. They are put into passes that a later pass will check, and the wrong
+digits are *left out of the loss*: the model learns to notice a mistake, not to make one. Left out of this file:
+sampling from a real teacher, filtering by its correctness, sequence packing.
 """
 
 import argparse
@@ -45,11 +46,11 @@ CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + 
 {%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The teacher. A trace is a list of (text, learn) pieces; pieces with learn = False are read by the model but not imitated.
+# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the model, not imitated.
 
 
 def break_up(value, symbol, n):
-    """The easy steps of a hard one, [(left, symbol, right, result)], the last result being the step's own; [] if it is easy already."""
+    """The easy steps of a hard one, [(left, symbol, right, result)], the last result its own; [] if it is easy."""
     tens, ones = n - n % 10, n % 10
     if symbol in "+-" and tens and ones:
         half = apply_op(value, symbol, tens)
@@ -59,7 +60,8 @@ def break_up(value, symbol, n):
         return [(value - value % 10, "*", n, high), (value % 10, "*", n, low), (high, "+", low, high + low)]
     if symbol == "/" and value > 10 * n and value // n % 10:
         high, low = value // n // 10 * 10, value // n % 10
-        return [(n, "*", high, n * high), (value, "-", n * high, n * low), (n * low, "/", n, low), (high, "+", low, high + low)]
+        return [(n, "*", high, n * high), (value, "-", n * high, n * low),
+                (n * low, "/", n, low), (high, "+", low, high + low)]
     if symbol == "%":
         easy, rest = [], value
         for quotient in (value // n // 10 * 10, value // n % 10):
@@ -71,7 +73,7 @@ def break_up(value, symbol, n):
 
 
 def slip(value, ops, rng):
-    """A believable wrong result: one digit off by one or two, with which the rest of the chain is still possible; the right one if it is not."""
+    """A believable wrong result: one digit off by one or two; the right one if the chain could not go on from it."""
     digits = list(str(value))
     place = rng.randrange(len(digits))
     digits[place] = str((int(digits[place]) + rng.choice((1, 2, 8, 9))) % 10)
@@ -84,7 +86,7 @@ def slip(value, ops, rng):
 
 
 def write_pass(start, ops, detail, mistake, rng):
-    """The steps of the chain as (text, learn) pieces, and the result it arrives at; with `mistake`, one result is wrong."""
+    """The steps of the chain as (text, learn) pieces, and its result; with `mistake`, one of the results is wrong."""
     pieces, value, at = [], start, rng.randrange(len(ops)) if mistake else -1
     for i, (symbol, n) in enumerate(ops):
         name = "mod" if symbol == "%" else symbol
@@ -94,14 +96,15 @@ def write_pass(start, ops, detail, mistake, rng):
         easy = break_up(value, symbol, n) if rng.random() < detail else []
         text = f"{value} {name} {n}"
         if easy:
-            text += ": " + "".join(f"{a} {s} {b} = {c}, " for a, s, b, c in easy[:-1]) + "{} {} {}".format(*easy[-1][:3])
+            steps = "".join(f"{a} {s} {b} = {c}, " for a, s, b, c in easy[:-1])
+            text += ": " + steps + "{} {} {}".format(*easy[-1][:3])
         pieces += [(text + " = ", True), (str(result), result == right), (". " if i < len(ops) - 1 else ".", True)]
         value = result
     return pieces, value
 
 
 def write_work(problem, detail, check, answer, rng):
-    """One pass, or several until a result has come twice, then `So ...`, as (text, learn) pieces; the last result is right."""
+    """One pass, or several until a result comes twice, then `So ...`: (text, learn) pieces; the last result is right."""
     checks = 0
     while checks < 3 and rng.random() < check:
         checks += 1
@@ -118,15 +121,18 @@ def write_work(problem, detail, check, answer, rng):
 
 
 def write_trace(problem, thinking, rng):
-    """A whole response: [(text, learn)]. Without thinking it is the solution alone; the empty block belongs to the prompt."""
+    """A whole response, [(text, learn)]; without thinking the solution alone: the empty block is in the prompt."""
     block = []
     if thinking:
-        block = [("<think>\n", True), *write_work(problem, **THINKING, answer=problem.answer + ".", rng=rng), ("\n</think>\n\n", True)]
-    return block + write_work(problem, **SOLUTION, answer=f"\\boxed{{{problem.answer}}}", rng=rng) + [("<|im_end|>", True)]
+        work = write_work(problem, **THINKING, answer=problem.answer + ".", rng=rng)
+        block = [("<think>\n", True), *work, ("\n</think>\n\n", True)]
+    solution = write_work(problem, **SOLUTION, answer=f"\\boxed{{{problem.answer}}}", rng=rng)
+    return block + solution + [("<|im_end|>", True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The tokenizer: byte-level BPE, so any text is representable; digits stay single, so numbers are read and written digit by digit.
+# The tokenizer: byte-level BPE, so any text is representable; digits stay single, so numbers are read and written
+# digit by digit.
 
 
 def train_tokenizer(texts, vocab_size=512):
@@ -138,10 +144,12 @@ def train_tokenizer(texts, vocab_size=512):
     bpe.decoder = decoders.ByteLevel()
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     bpe.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocab_size - 2, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+        vocab_size=vocab_size - 2, special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>")
     # Like Qwen3's: added but not special, so that they survive skip_special_tokens and can be graded.
-    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False), AddedToken("</think>", special=False, normalized=False)])
+    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False),
+                          AddedToken("</think>", special=False, normalized=False)])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -164,11 +172,12 @@ def encode_trace(tokenizer, problem, thinking, rng):
 
 
 def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
-    """Yields `steps` right-padded pairs (input_ids, labels), both (B, T) int64 with B * T <= tokens; labels are -100 where nothing is learnt.
+    """Yields `steps` right-padded pairs (input_ids, labels), both (B, T) int64 with B * T <= tokens.
 
-    Half of the traces think. Problems come fresh from the generator, never one of the validation or test split. Traces of like length
-    share a batch: lengths differ tenfold, and padding would be most of the work. A curriculum: one operation at first, then up to
-    two, then up to three, so that the arithmetic is learnt on short traces, which are cheap.
+    Labels are -100 where nothing is learnt. Half of the traces think. Problems come fresh from the generator, never
+    one of the validation or test split. Traces of like length share a batch: lengths differ tenfold, and padding
+    would be most of the work. A curriculum: one operation at first, then up to two, then up to three, so that the
+    arithmetic is learnt on short traces, which are cheap.
     """
     rng = random.Random(seed)
     held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
@@ -191,14 +200,16 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
 def pad_batch(traces, pad):
     longest = max(len(ids) for ids, _ in traces)
     input_ids = [ids + [pad] * (longest - len(ids)) for ids, _ in traces]
-    labels = [[i if learn else -100 for i, learn in zip(*trace)] + [-100] * (longest - len(trace[0])) for trace in traces]
+    labels = [[i if learn else -100 for i, learn in zip(*trace)] + [-100] * (longest - len(trace[0]))
+              for trace in traces]
     return torch.tensor(input_ids), torch.tensor(labels)
 
 
 def sft(model, batches, steps, lr, warmup=100):
     """Next-token cross-entropy over the learnt tokens with AdamW; yields the loss of each step.
 
-    Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something to learn, as for the models of the paper.
+    Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something to learn, as
+    for the models of the paper.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (input_ids, labels) in enumerate(batches):
@@ -218,8 +229,9 @@ def sft(model, batches, steps, lr, warmup=100):
 def make_model(tokenizer):
     """A Qwen3 of about 0.65M parameters: width 128, 3 layers, 4 query heads on 2 key/value heads, tied embeddings."""
     return Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=32, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.05,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=1024,
+        tie_word_embeddings=True, initializer_range=0.05,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
 
 
@@ -228,10 +240,11 @@ def measure(model, tokenizer):
     rows = ["| mode | correct | tokens | truncated at 640 | empty blocks |", "|---|---|---|---|---|"]
     problems = load_split("validation")
     for thinking in (True, False):
-        r = evaluate(model, tokenizer, [render(tokenizer, p.problem, "", thinking) for p in problems], [p.answer for p in problems],
+        prompts = [render(tokenizer, p.problem, "", thinking) for p in problems]
+        r = evaluate(model, tokenizer, prompts, [p.answer for p in problems],
                      k=4, budget=640, stop_ids={tokenizer.eos_token_id})
-        rows.append(f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | {r['tokens']:.0f} | "
-                    f"{r['truncated']:.1%} | {r['empty']:.1%} |")
+        rows.append(f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | "
+                    f"{r['tokens']:.0f} | {r['truncated']:.1%} | {r['empty']:.1%} |")
     return "\n".join(rows)
 
 
@@ -241,8 +254,10 @@ pipeline_tag: text-generation
 ---
 # small: a {parameters:.2f}M-parameter reasoning model for lessons
 
-A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic problems (`python distill.py
---seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks in
+A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic \
+problems (`python distill.py
+--seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by `tfpi.py`, and \
+knows nothing else. It thinks in
 `<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking block in its prompt
 (`enable_thinking=False` in the chat template) it writes the solution at once.
 
@@ -253,7 +268,8 @@ Bundled validation split, temperature 1, 4 samples a problem, standard error ove
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make the small distilled model.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description="Make the small distilled model.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", default="models/small", help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, problems and traces")
     parser.add_argument("--steps", type=int, default=STEPS, help="SFT steps")
@@ -263,16 +279,19 @@ def main():
     torch.manual_seed(args.seed)
     started, rng = time.monotonic(), random.Random(args.seed)
     sample = [draw_problem(rng) for _ in range(4000)]
-    tokenizer = train_tokenizer(["user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng)) for p in sample])
+    tokenizer = train_tokenizer([
+        "user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng)) for p in sample])
     model = make_model(tokenizer)
-    with tqdm(sft(model, draw_batches(tokenizer, args.steps, args.seed), args.steps, args.lr), total=args.steps, desc="SFT", unit="step") as bar:
+    losses = sft(model, draw_batches(tokenizer, args.steps, args.seed), args.steps, args.lr)
+    with tqdm(losses, total=args.steps, desc="SFT", unit="step") as bar:
         for loss in bar:
             bar.set_postfix_str(f"loss {loss:.3f}")
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     minutes, table = (time.monotonic() - started) / 60, measure(model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    (Path(args.out) / "README.md").write_text(CARD.format(parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table))
+    card = CARD.format(parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table)
+    (Path(args.out) / "README.md").write_text(card)
     print(f"{table}\nwritten to {args.out} after {minutes:.1f} minutes")
 
 
