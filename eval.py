@@ -3,9 +3,10 @@
     python eval.py --model models/small                   # both modes, the bundled test split
     python eval.py --model runs/small/stage3 -k 8 --show 3
 
-avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is over problems, since samples of one problem
-are not independent. The modes are kept apart: a thinking-mode response whose thinking block is empty is thinking-free in disguise, and is
-counted in `empty`; `thought` is the share that really has text in its block. Left out: majority voting, benchmarks other than a JSONL of problems and answers.
+avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is over problems,
+since samples of one problem are not independent. The modes are kept apart: a thinking-mode response whose thinking
+block is empty is thinking-free in disguise, and is counted in `empty`; `thought` is the share that really has text in
+its block. Left out: majority voting, benchmarks other than a JSONL of problems and answers.
 """
 
 import argparse
@@ -22,21 +23,22 @@ from rollout import generate, load_model
 from run import Config, default_device, find_settings
 
 MODES = ("thinking", "thinking_free")
-# A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model label the steps; words do for a lesson.
+# A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model label the steps;
+# words do for a lesson.
 VERIFICATION = re.compile(r"\b(check|verify|wait|double-check|recheck|make sure|let me confirm)", re.IGNORECASE)
 EMPTY = re.compile(r"\s*<think>\s*</think>")
 THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
 
 def pass_at_k(n, c, k):
-    """The unbiased estimate of pass@k from n samples of which c are right: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021)."""
+    """Unbiased estimate of pass@k from n samples, c of them right: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021)."""
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {n}.")
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def response_text(tokenizer, prompt, rollout):
-    """The response as text, its thinking block whole: a template that opened `<think>` in the prompt left half of it there."""
+    """The response as text, its thinking block whole: a template that opens it leaves half of it in the prompt."""
     opened = "<think>\n" if prompt.rstrip().endswith("<think>") else ""
     return opened + tokenizer.decode(rollout.response_ids, skip_special_tokens=True)
 
@@ -47,17 +49,20 @@ def verification_share(texts):
     return sum(bool(VERIFICATION.search(line)) for line in lines) / max(1, len(lines))
 
 
-def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperature=1.0, seed=0, slots=256, progress=None):
-    """Samples k responses to each prompt (text, rendered for one mode) and grades them: a dict of plain numbers, and the responses.
+def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids,
+             temperature=1.0, seed=0, slots=256, progress=None):
+    """Samples k responses to each prompt (text, rendered for one mode) and grades them; returns a dict.
 
-    accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`, `empty`, `thought` and `verification` shares,
-    `answer_tokens` (after `</think>`), and `responses`: a (text, reward) list, problem by problem.
+    In it are plain numbers: accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`,
+    `empty`, `thought` and `verification` shares, `answer_tokens` (after `</think>`); and `responses`, a list of
+    (text, reward), problem by problem.
     """
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    rollouts = generate(model, encoded, max_new_tokens=budget, stop_ids=stop_ids, temperature=temperature, seed=seed, samples=k,
-                        slots=slots, progress=progress)
+    rollouts = generate(model, encoded, max_new_tokens=budget, stop_ids=stop_ids, temperature=temperature, seed=seed,
+                        samples=k, slots=slots, progress=progress)
     texts = [response_text(tokenizer, prompts[i // k], r) for i, r in enumerate(rollouts)]
-    rewards = np.array([math_reward(text, golds[i // k]) for i, text in enumerate(texts)]).reshape(-1, k)  # (problems, k)
+    graded = [math_reward(text, golds[i // k]) for i, text in enumerate(texts)]
+    rewards = np.array(graded).reshape(-1, k)  # (problems, k)
     per_problem, n = rewards.mean(axis=1), len(prompts)
     answers = tokenizer([t.rsplit("</think>", 1)[-1] for t in texts], add_special_tokens=False)["input_ids"]
     return {
@@ -77,23 +82,28 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids, temperatu
 
 
 def format_row(name, mode, result):
-    return (f"{name:<8}{mode.replace('_', '-'):<14} {100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  {result['tokens']:8.1f} tokens  "
-            f"{100 * result['truncated']:5.1f} % truncated  {100 * result['verification']:5.1f} % verification  {100 * result['thought']:5.1f} % think, {100 * result['empty']:.1f} % empty blocks")
+    return (f"{name:<8}{mode.replace('_', '-'):<14} {100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  "
+            f"{result['tokens']:8.1f} tokens  {100 * result['truncated']:5.1f} % truncated  "
+            f"{100 * result['verification']:5.1f} % verification  "
+            f"{100 * result['thought']:5.1f} % think, {100 * result['empty']:.1f} % empty blocks")
 
 
 def main():
     from tfpi import render  # here, not above, since tfpi.py imports this file
 
-    parser = argparse.ArgumentParser(description="Evaluate a model with and without thinking.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description="Evaluate a model with and without thinking.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", default="small", help="small, a preset of tfpi.py, a Hugging Face id, or a folder")
     parser.add_argument("--mode", default="both", choices=("thinking", "thinking-free", "both"))
     parser.add_argument("-k", type=int, default=8, help="samples a problem")
     parser.add_argument("--data", help="a JSONL of problems and answers (default: the bundled test split)")
     parser.add_argument("--problems", type=int, default=250, help="how many of them, from the first on")
-    parser.add_argument("--budget", type=int, help="response budget in tokens (default: the full budget of the model's preset or run)")
+    parser.add_argument("--budget", type=int,
+                        help="response budget in tokens (default: the full budget of the model's preset or run)")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--slots", type=int, default=256, help="responses sampled at once; lower it when memory runs out")
+    parser.add_argument("--slots", type=int, default=256,
+                        help="responses sampled at once; lower it when memory runs out")
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--show", type=int, default=0, help="print this many sample responses a mode")
     args = parser.parse_args()
@@ -105,12 +115,15 @@ def main():
         for mode in MODES if args.mode == "both" else [args.mode.replace("-", "_")]:
             prompts = [render(tokenizer, p.problem, config.instruction, mode == "thinking") for p in problems]
             with tqdm(total=len(problems) * args.k, desc=mode, leave=False, disable=None) as bar:
-                result = evaluate(model, tokenizer, prompts, [p.answer for p in problems], k=args.k, budget=args.budget or config.full_budget,
-                                  stop_ids=stop_ids, temperature=args.temperature, seed=args.seed, slots=args.slots,
+                result = evaluate(model, tokenizer, prompts, [p.answer for p in problems], k=args.k,
+                                  budget=args.budget or config.full_budget, stop_ids=stop_ids,
+                                  temperature=args.temperature, seed=args.seed, slots=args.slots,
                                   progress=lambda tokens, done: bar.update(done))
-            print(f"{format_row('', mode, result)}  avg@{args.k} of {len(problems)}, pass@{args.k} {100 * result['pass_at_k']:.1f} %")
+            print(f"{format_row('', mode, result)}  avg@{args.k} of {len(problems)}, "
+                  f"pass@{args.k} {100 * result['pass_at_k']:.1f} %")
             for i, (text, reward) in enumerate(result["responses"][:args.show * args.k:args.k]):
-                print(f"\n--- {problems[i].problem}\n{text}\n--- reward {reward:.0f}, the answer is {problems[i].answer}")
+                print(f"\n--- {problems[i].problem}\n{text}\n"
+                      f"--- reward {reward:.0f}, the answer is {problems[i].answer}")
     except ValueError as error:  # DataError and ModelError are ValueErrors
         sys.exit(f"eval: {error}")
 
