@@ -2,8 +2,9 @@
 
     python plot.py runs/small            # writes runs/small/figure.png
 
-Top: accuracy and tokens before training and after each stage, in both modes (the paper's Tables 1 and 3, Figure 1 right). Bottom: the rollouts, step by
-step: reward and validation accuracy, then truncated, flat and verifying shares (Figures 3 and 8). Left out: several runs in one figure.
+Top: accuracy and tokens before training and after each stage, in both modes (the paper's Tables 1 and 3, Figure 1
+right). Bottom: the rollouts, step by step: reward and validation accuracy, then truncated, flat and verifying shares
+(Figures 3 and 8). Left out: several runs in one figure.
 """
 
 import argparse
@@ -27,7 +28,8 @@ def draw_stages(axes, summary):
     names = [entry["name"] for entry in entries]
     for mode, color in COLORS.items():
         label, results = mode.replace("_", "-"), [entry[mode] for entry in entries]
-        axes[0].errorbar(names, [100 * r["accuracy"] for r in results], [100 * r["error"] for r in results], color=color, marker="o", capsize=3, label=label)
+        axes[0].errorbar(names, [100 * r["accuracy"] for r in results], [100 * r["error"] for r in results],
+                         color=color, marker="o", capsize=3, label=label)
         axes[1].plot(names, [r["tokens"] for r in results], color=color, marker="o", label=label)
     axes[0].set(ylabel="test accuracy (%)", title="accuracy, ± standard error")
     axes[1].set(ylabel="tokens a response", title="length", ylim=(0, None))
@@ -40,9 +42,11 @@ def draw_steps(axes, lines):
     steps = [line["step"] for line in lines]
     validated = [line for line in lines if "validation" in line]
     axes[0].plot(steps, [line["reward"] for line in lines], color="tab:gray", alpha=0.7, label="rollout reward")
-    axes[0].plot([line["step"] for line in validated], [line["validation"] for line in validated], color="black", marker=".", label="validation accuracy")
+    axes[0].plot([line["step"] for line in validated], [line["validation"] for line in validated],
+                 color="black", marker=".", label="validation accuracy")
     axes[0].set(xlabel="step", ylabel="mean over responses", ylim=(0, 1), title="reward")
-    for name, label in (("truncated", "truncated"), ("flat_groups", "flat groups"), ("verification", "verifying lines")):
+    shares = (("truncated", "truncated"), ("flat_groups", "flat groups"), ("verification", "verifying lines"))
+    for name, label in shares:
         axes[1].plot(steps, [line[name] for line in lines], label=label)
     axes[1].set(xlabel="step", ylabel="share of responses, groups, lines", ylim=(0, 1), title="rollouts")
     axes[0].legend(loc="lower right", fontsize=8)
