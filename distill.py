@@ -46,7 +46,8 @@ CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + 
 {%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the model, not imitated.
+# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the model but not
+# imitated.
 
 
 def break_up(value, symbol, n):
@@ -104,7 +105,7 @@ def write_pass(start, ops, detail, mistake, rng):
 
 
 def write_work(problem, detail, check, answer, rng):
-    """One pass, or several until a result comes twice, then `So ...`: (text, learn) pieces; the last result is right."""
+    """One pass, or several until a result comes twice, then `So ...`: (text, learn) pieces. The last one is right."""
     checks = 0
     while checks < 3 and rng.random() < check:
         checks += 1
