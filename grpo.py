@@ -1,15 +1,16 @@
 """The RL of TFPI: group advantages, DAPO's clipped loss, log-probs without the logits, and the update step.
 
-TFPI changes the prompt and nothing else (Section 3): J_TFPI(theta) = E_x[J_RLVR(theta, x')]. This file is J_RLVR, and never learns whether a
-prompt is x or x'. It follows DAPO, as the paper does:
+TFPI changes the prompt and nothing else (Section 3): J_TFPI(theta) = E_x[J_RLVR(theta, x')]. This file is J_RLVR, and
+never learns whether a prompt is x or x'. It follows DAPO, as the paper does:
 
     A_i      = (R_i - mean(R_1..G)) / std(R_1..G)                                 group_advantages
     r_{i,t}  = pi_theta(y_{i,t} | x', y_{i,<t}) / pi_old(y_{i,t} | x', y_{i,<t})  token_logprobs, policy_loss
     loss     = - 1/(tokens of the batch) * sum_{i,t} min(r A_i, clip(r, 1 - eps_low, 1 + eps_high) A_i)
 
-All loss code works on *response tokens only*, laid end to end in one flat (N,) vector: no padding, no mask, so no masked mean that can be wrong,
-no stop token dropped because it equals the pad token, and no overflow that is multiplied by 0. Left out: the KL term (the paper
-has none), a value model, an entropy bonus, overlong reward shaping (DAPO has it, the paper has no length reward).
+All loss code works on *response tokens only*, laid end to end in one flat (N,) vector: no padding, no mask, so no
+masked mean that can be wrong, no stop token dropped because it equals the pad token, and no overflow that is
+multiplied by 0. Left out: the KL term (the paper has none), a value model, an entropy bonus, overlong reward shaping
+(DAPO has it, the paper has no length reward).
 """
 
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ from rollout import Rollout, forward_hidden, pad_right
 
 
 def group_advantages(rewards, group_size, scale_by_std=True):
-    """Advantages (N,) fp32 of rewards (N,), group g being rewards[g * group_size:(g + 1) * group_size] (PAPER, Section 3; GRPO, eq. 3).
+    """Advantages (N,) fp32 of rewards (N,), group by group (PAPER, Section 3; GRPO, eq. 3).
 
-    Groups go by index, never by prompt text, so that two copies of a prompt stay two groups. A group whose rewards are all equal gets exactly 0:
-    its standard deviation is 0, or worse, 1e-8 by rounding. scale_by_std=False gives Dr.GRPO's advantages. The standard deviation is that of a
+    Group g is rewards[g * group_size:(g + 1) * group_size]. Groups go by index, never by prompt text, so that two
+    copies of a prompt stay two groups. A group whose rewards are all equal gets exactly 0: its standard deviation is
+    0, or worse, 1e-8 by rounding. scale_by_std=False gives Dr.GRPO's advantages. The standard deviation is that of a
     sample (divided by G - 1).
     """
     if group_size < 1 or len(rewards) % group_size:
@@ -43,7 +45,7 @@ def group_advantages(rewards, group_size, scale_by_std=True):
 
 
 def flat_groups(rewards, group_size):
-    """Which groups have equal rewards throughout, (N / group_size,) bool: they teach nothing, and dynamic sampling replaces them."""
+    """Which groups have equal rewards, (N / group_size,) bool: they teach nothing; dynamic sampling replaces them."""
     groups = torch.as_tensor(rewards, dtype=torch.float32).view(-1, group_size)
     return groups.amax(dim=1) == groups.amin(dim=1)
 
@@ -51,9 +53,10 @@ def flat_groups(rewards, group_size):
 def dynamic_sampling(draw_groups, prompts, group_size, draws):
     """DAPO's dynamic sampling: draws until `prompts` groups are not flat, at most `draws` times.
 
-    draw_groups(draw) samples and grades one draw, (rollouts, rewards) in whole groups. Returns the rollouts and rewards of the kept groups, then
-    those of all groups, for the statistics. Only whole groups are dropped: a truncated response is graded like any other and stays in its
-    group's mean, or the group would look better than it is.
+    draw_groups(draw) samples and grades one draw, (rollouts, rewards) in whole groups. Returns the
+    rollouts and rewards of the kept groups, then those of all groups, for the statistics. Only whole
+    groups are dropped: a truncated response is graded like any other and stays in its group's mean, or the
+    group would look better than it is.
     """
     kept, kept_rewards, rollouts, rewards = [], [], [], []
     for draw in range(draws):
@@ -73,11 +76,11 @@ def dynamic_sampling(draw_groups, prompts, group_size, draws):
 
 
 def token_weights(lengths, normalizer="dapo", budget=None):
-    """The weight of each token of each response in the loss, (sum of lengths,) fp32, from the lengths of the *whole* batch.
+    """Each response token's weight in the loss, (sum of lengths,) fp32, from the lengths of the *whole* batch.
 
-    dapo: 1 / all tokens, so every token counts the same. grpo: 1 / (responses * own length), under which a token of a long wrong
-    response counts less (the length bias). dr_grpo: 1 / (responses * budget). Weights are fixed before the batch is cut into
-    micro-batches, so how it is cut cannot change the gradient.
+    dapo: 1 / all tokens, so every token counts the same. grpo: 1 / (responses * own length), under which a token of a
+    long wrong response counts less (the length bias). dr_grpo: 1 / (responses * budget). Weights are fixed before the
+    batch is cut into micro-batches, so how it is cut cannot change the gradient.
     """
     lengths = torch.as_tensor(lengths)
     if normalizer == "dapo":
@@ -92,12 +95,13 @@ def token_weights(lengths, normalizer="dapo", budget=None):
 
 
 def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_high=0.28):
-    """DAPO's clipped surrogate: a scalar loss and the share of clipped tokens. All inputs (N,), one entry a response token.
+    """DAPO's clipped surrogate: a scalar loss and the share of clipped tokens. All inputs (N,), one a response token.
 
-    The minimum is pessimistic: for A > 0 the gradient stops above 1 + eps_high, for A < 0 below 1 - eps_low, and on the other side the
-    ratio is never clipped.
+    The minimum is pessimistic: for A > 0 the gradient stops above 1 + eps_high, for A < 0 below 1 - eps_low, and on
+    the other side the ratio is never clipped.
     """
-    ratio = (logprobs - old_logprobs).clamp(-20, 20).exp()  # clamped before exp: an infinite ratio would make 0 * inf in the gradient
+    # Clamped before exp: an infinite ratio would make 0 * inf in the gradient.
+    ratio = (logprobs - old_logprobs).clamp(-20, 20).exp()
     surrogate, clipped = ratio * advantages, ratio.clamp(1 - eps_low, 1 + eps_high) * advantages
     loss = -(torch.minimum(surrogate, clipped) * weights).sum()
     return loss, (clipped < surrogate).float().mean().detach()
@@ -106,15 +110,17 @@ def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_hi
 class TokenLogprobs(torch.autograd.Function):
     """Output projection, log-softmax and gather in one, a chunk of tokens at a time.
 
-    Forward keeps one log-sum-exp a token; backward makes each chunk's logits again. Chunking under plain autograd would save nothing, since
-    every chunk's logits would be kept for its backward.
+    Forward keeps one log-sum-exp a token; backward makes each chunk's logits again. Chunking under plain autograd
+    would save nothing, since every chunk's logits would be kept for its backward.
     """
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, temperature, chunk):
-        logprobs, normalizers = hidden.new_empty(len(hidden), dtype=torch.float32), hidden.new_empty(len(hidden), dtype=torch.float32)
+        logprobs = hidden.new_empty(len(hidden), dtype=torch.float32)
+        normalizers = hidden.new_empty(len(hidden), dtype=torch.float32)
         for i in range(0, len(hidden), chunk):
-            logits = (hidden[i:i + chunk] @ weight.T).float().div_(temperature)  # (C, V); fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
+            # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
+            logits = (hidden[i:i + chunk] @ weight.T).float().div_(temperature)  # (C, V)
             normalizers[i:i + chunk] = logits.logsumexp(dim=-1)
             logprobs[i:i + chunk] = logits.gather(1, targets[i:i + chunk, None])[:, 0] - normalizers[i:i + chunk]
         ctx.save_for_backward(hidden, weight, targets, normalizers)
@@ -126,7 +132,8 @@ class TokenLogprobs(torch.autograd.Function):
         hidden, weight, targets, normalizers = ctx.saved_tensors
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None  # summed in fp32 over the chunks
+        # Summed in fp32 over the chunks.
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         for i in range(0, len(hidden), ctx.chunk):
             rows = slice(i, i + ctx.chunk)
             logits = (hidden[rows] @ weight.T).float().div_(ctx.temperature)
@@ -143,10 +150,11 @@ class TokenLogprobs(torch.autograd.Function):
 
 
 def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
-    """Log-probs (N,) fp32 of targets (N,) int64 under softmax(hidden @ weight.T / temperature), never holding the (N, V) logits.
+    """Log-probs (N,) fp32 of targets (N,) int64 under softmax(hidden @ weight.T / temperature).
 
-    hidden (N, H), weight (V, H), both of one float type. chunk: tokens a time; by default about 16 MB of logits. The sampler's temperature must be
-    given here too, or ratio and gradient belong to another distribution than the one sampled from.
+    The (N, V) logits are never held at once. hidden (N, H), weight (V, H), both of one float type. chunk: tokens a
+    time; by default about 16 MB of logits. The sampler's temperature must be given here too, or ratio and gradient
+    belong to another distribution than the one sampled from.
     """
     chunk, device = chunk or max(16, 4_000_000 // weight.shape[0]), hidden.device.type
     if torch.is_autocast_enabled(device):  # decided here, once: backward must make the same logits as forward
@@ -174,20 +182,24 @@ class UpdateConfig:
 def response_logprobs(model, rollouts, temperature):
     """Log-probs of all response tokens, laid end to end, (sum of response lengths,) fp32, with gradient.
 
-    The hidden state at position p predicts token p + 1: a response of R tokens after a prompt of P is predicted at P - 1 .. P + R - 2. The mask goes by
-    lengths, never by token values, so a stop token that doubles as pad is neither lost nor learnt twice.
+    The hidden state at position p predicts token p + 1: a response of R tokens after a prompt of P is predicted at
+    P - 1 .. P + R - 2. The mask goes by lengths, never by token values, so a stop token that doubles as pad is
+    neither lost nor learnt twice.
     """
     ids, _ = pad_right([r.prompt_ids + r.response_ids for r in rollouts], model.device)  # (B, T)
     rows = np.repeat(np.arange(len(rollouts)), [len(r.response_ids) for r in rollouts])
-    columns = np.concatenate([np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids)) for r in rollouts])
+    columns = np.concatenate([np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids))
+                              for r in rollouts])
     rows, columns = torch.from_numpy(rows).to(ids.device), torch.from_numpy(columns).to(ids.device)
-    hidden = forward_hidden(model, input_ids=ids[:, :-1], use_cache=False)  # right padding, causal: no attention mask needed
-    # Response positions are selected before the projection, so neither prompt nor padding is ever projected to the vocabulary.
-    return token_logprobs(hidden[rows, columns - 1], model.get_output_embeddings().weight, ids[rows, columns], temperature=temperature)
+    # Right padding, causal: no attention mask needed.
+    hidden = forward_hidden(model, input_ids=ids[:, :-1], use_cache=False)
+    # Response positions are selected before the projection: prompt and padding are never projected to the vocabulary.
+    return token_logprobs(hidden[rows, columns - 1], model.get_output_embeddings().weight, ids[rows, columns],
+                          temperature=temperature)
 
 
 def micro_batches(lengths, tokens):
-    """Indices of sequences, sorted by length and cut so that size times longest stays within `tokens`: list of index lists."""
+    """Lists of sequence indices, sorted by length and cut so that size times longest stays within `tokens`."""
     batches = [[]]
     for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if batches[-1] and lengths[index] * (len(batches[-1]) + 1) > tokens:
@@ -197,10 +209,11 @@ def micro_batches(lengths, tokens):
 
 
 def update(model, optimizer, rollouts: list[Rollout], advantages, config: UpdateConfig, budget=None):
-    """One pass over the rollouts in `config.minibatches` optimizer steps. advantages: (len(rollouts),). Returns a dict of metrics.
+    """One pass over the rollouts in `config.minibatches` optimizer steps: a dict of metrics.
 
-    Old log-probs are the sampler's own (nothing is computed twice); `logprob_gap`, the mean |difference| to the trainer's before the
-    first step, is 0 up to rounding in fp32 and worth watching in bf16. A step whose gradient is not finite is skipped and counted.
+    advantages: (len(rollouts),). Old log-probs are the sampler's own (nothing is computed twice); `logprob_gap`, the
+    mean |difference| to the trainer's before the first step, is 0 up to rounding in fp32 and worth watching in bf16.
+    A step whose gradient is not finite is skipped and counted.
     """
     if not rollouts:  # every group was flat: nothing to learn from, which is no reason to stop
         return {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "skipped": 1}
@@ -210,11 +223,13 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
     for part in np.array_split(np.arange(len(rollouts)), min(config.minibatches, len(rollouts))):
         optimizer.zero_grad(set_to_none=True)
         metrics = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
-        weights = token_weights([lengths[i] for i in part], config.normalizer, budget).split([lengths[i] for i in part])
+        part_lengths = [lengths[i] for i in part]
+        weights = token_weights(part_lengths, config.normalizer, budget).split(part_lengths)
         for micro in micro_batches([len(rollouts[i].prompt_ids) + lengths[i] for i in part], config.micro_tokens):
             batch = [rollouts[part[i]] for i in micro]
             old = torch.tensor([l for r in batch for l in r.logprobs], device=model.device)
-            advantage = torch.cat([torch.full((lengths[part[i]],), float(advantages[part[i]])) for i in micro]).to(model.device)
+            advantage = torch.cat([torch.full((lengths[part[i]],), float(advantages[part[i]]))
+                                   for i in micro]).to(model.device)
             weight = torch.cat([weights[i] for i in micro]).to(model.device)
             logprobs = response_logprobs(model, batch, config.temperature)
             loss, clipped = policy_loss(logprobs, old, advantage, weight, config.eps_low, config.eps_high)
