@@ -1,16 +1,17 @@
-"""The mathematics: questions in English with one exact answer, the generator that made them, and a loader for your own.
+"""The mathematics: questions in English with one exact answer, their generator, and a loader for your own.
 
-The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part. Each is a chain of one to five
-integer operations, asked in one of four families, so that an operation learnt in one family helps in all:
+The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part. Each is a chain of
+one to five integer operations, asked in one of four families, so that an operation learnt in one family helps in all:
 
     arithmetic   Compute (47 + 38) * 6 - 125.
     story        Mia has 47 stamps. She finds 38 more. ... How many stamps does Mia have now?
     remainder    What is the remainder when 47 * 6 + 35 is divided by 7?
     fraction     What is 3/4 of 84? Add 17 to it.
 
-A problem's *level* is the number of operations. The bundled splits (data/train.jsonl, data/validation.jsonl, data/test.jsonl; levels 1 to 3)
-never share a question; `python problems.py` writes them again, byte for byte. Left out: proofs, multiple choice, anything whose answer
-is not one exact value, since the reward must be able to check it (Section 2, RL with verifiable rewards).
+A problem's *level* is the number of operations. The bundled splits (data/train.jsonl, data/validation.jsonl,
+data/test.jsonl; levels 1 to 3) never share a question; `python problems.py` writes them again, byte for byte. Left
+out: proofs, multiple choice, anything whose answer is not one exact value, since the reward must be able to check it
+(Section 2, RL with verifiable rewards).
 """
 
 import argparse
@@ -27,7 +28,7 @@ LARGEST = 999  # every intermediate value stays at or below it
 
 @dataclass(frozen=True)
 class Problem:
-    """One question. `start` and `ops` (symbol, operand) are the way to the answer, which only the teacher of distill.py sees."""
+    """One question. `start` and `ops` (symbol, operand) lead to the answer; only distill.py's teacher sees them."""
 
     problem: str
     answer: str
@@ -63,7 +64,7 @@ def draw_operand(rng, symbol):
 
 
 def draw_chain(rng, symbols):
-    """A start value, operands for the given operation symbols with every step `allowed`, and the answer; None if no numbers seem to fit."""
+    """A start value, the (symbol, operand) pairs, all `allowed`, and the answer; None if no numbers seem to fit."""
     for _ in range(1000):
         start = value = rng.randint(11, 99)
         ops = []
@@ -89,7 +90,8 @@ def write_expression(start, ops):
 
 
 def write_story(rng, start, ops):
-    name, pronoun = rng.choice([("Mia", "She"), ("Tom", "He"), ("Ana", "She"), ("Ben", "He"), ("Eva", "She"), ("Max", "He")])
+    name, pronoun = rng.choice([("Mia", "She"), ("Tom", "He"), ("Ana", "She"),
+                                ("Ben", "He"), ("Eva", "She"), ("Max", "He")])
     thing = rng.choice(["stamps", "coins", "shells", "cards", "apples", "beads"])
     sentences, question = [f"{name} has {start} {thing}."], f"How many {thing} does {name} have now?"
     for symbol, n in ops:
@@ -132,7 +134,7 @@ def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
 
 
 def write_splits(folder=DATA, seed=0):
-    """Writes the three splits as JSONL. One set of seen questions for all of them: no question is in two splits, or twice in one."""
+    """Writes the three splits as JSONL; by one set of seen questions, none is in two splits, or twice in one."""
     rng, seen = random.Random(seed), set()
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split in ("test", "validation", "train"):
@@ -141,7 +143,8 @@ def write_splits(folder=DATA, seed=0):
             p = draw_problem(rng)
             if p.problem not in seen:
                 seen.add(p.problem)
-                lines.append(json.dumps({"problem": p.problem, "answer": p.answer, "family": p.family, "level": p.level}))
+                row = {"problem": p.problem, "answer": p.answer, "family": p.family, "level": p.level}
+                lines.append(json.dumps(row))
         (Path(folder) / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -158,14 +161,16 @@ def find_column(row, names, where):
         value = row.get(name)
         if isinstance(value, (str, int, float)) and not isinstance(value, bool) and str(value).strip():
             return str(value).strip()
-    raise DataError(f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). Add it or remove the line.")
+    raise DataError(f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). "
+                    "Add it or remove the line.")
 
 
 def load_problems(path):
     """The problems of a JSONL file, in its order: list[Problem].
 
-    Each line is an object with `problem` (or `question`, `prompt`) and `answer` (or `solution`, `target`); `family` and `level` are kept
-    where present. Blank lines are skipped. Anything else raises DataError with the file and line.
+    Each line is an object with `problem` (or `question`, `prompt`) and `answer` (or `solution`,
+    `target`); `family` and `level` are kept where present. Blank lines are skipped. Anything else raises
+    DataError with the file and line.
     """
     path = Path(path)
     try:
@@ -200,11 +205,15 @@ def load_split(split):
 
 
 def load_data(path=""):
-    """(train, validation, test): the bundled splits, or the user's file with a tenth (at most 500) held out for each of the last two."""
+    """(train, validation, test): the bundled splits, or the user's file.
+
+    Of a file, a tenth (at most 500) is held out for each of the last two.
+    """
     if not path:
         return load_split("train"), load_split("validation"), load_split("test")
     problems = load_problems(path)
-    questions = list(dict.fromkeys(p.problem for p in problems))  # copies of a question must not end up on both sides
+    # Copies of a question must not end up on both sides.
+    questions = list(dict.fromkeys(p.problem for p in problems))
     held = min(500, len(questions) // 10)
     if not held:
         print(f"{path} has fewer than 10 questions, so the model is evaluated on those that it trains on.")
@@ -227,5 +236,6 @@ def take_problems(problems, cursor, count, seed):
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description="Write data/train.jsonl, data/validation.jsonl and data/test.jsonl again.").parse_args()
+    argparse.ArgumentParser(
+        description="Write data/train.jsonl, data/validation.jsonl and data/test.jsonl again.").parse_args()
     write_splits()
