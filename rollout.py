@@ -1,16 +1,21 @@
 """A batched sampler with its own key/value cache, for any decoder-only `AutoModelForCausalLM`.
 
-Rollouts are most of the cost of RL on a reasoning model (Section 1 of the paper), so this is where the time goes, and saving it is TFPI's
-point. What `model.generate` does with left padding, a growing cache and rows that wait for the longest one, is done here with *slots*:
+Rollouts are most of the cost of RL on a reasoning model (Section 1 of the paper), so this is where the time goes, and
+saving it is TFPI's point. What `model.generate` does with left padding, a growing cache and rows that wait for the
+longest one, is done here with *slots*:
 
-    cache    one preallocated (slots, kv_heads, length, head_dim) buffer a layer; each row writes at its own position, none is padded
+    cache    one preallocated (slots, kv_heads, length, head_dim) buffer a layer; each row writes at its own position,
+             none is padded
     prefill  a prompt runs once for its whole group, then its keys and values are copied to the group's slots
-    decode   one token a step for all live rows, which always stand in the first slots; a row that ends is replaced by the last live one
-    refill   when a quarter of the slots is free, the next groups of the queue move in, so a straggler never holds up the others
+    decode   one token a step for all live rows, which always stand in the first slots; a row that ends is replaced by
+             the last live one
+    refill   when a quarter of the slots is free, the next groups of the queue move in, so a straggler never holds up
+             the others
 
-Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not depend on which other requests share
-its batch. Left out: beam search, top-k, top-p and penalties, since the log-probs of RL must be those of the distribution sampled from
-(a truncated distribution needs truncated log-probs in the trainer too); sliding-window layers, which the cache has no place for.
+Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not depend on which
+other requests share its batch. Left out: beam search, top-k, top-p and penalties, since the log-probs of RL must be
+those of the distribution sampled from (a truncated distribution needs truncated log-probs in the trainer too);
+sliding-window layers, which the cache has no place for.
 """
 
 from dataclasses import dataclass
@@ -22,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 @dataclass
 class Rollout:
-    """One sampled response. `logprobs` are those of the sampled tokens under the very distribution sampled from (temperature applied)."""
+    """One sampled response; `logprobs` are its tokens' under the distribution sampled from (temperature applied)."""
 
     prompt_ids: list[int]
     response_ids: list[int]  # the stop token included, so that the loss can teach it
@@ -40,24 +45,32 @@ def load_model(source, device):
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).to(device)
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the model {source!r}: {str(error).splitlines()[0]} Give --model a preset, a hub id or a folder.") from None
+        raise ModelError(f"cannot load the model {source!r}: {str(error).splitlines()[0]} "
+                         "Give --model a preset, a hub id or a folder.") from None
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a thinking block to. Use an instruction-tuned model.")
-    # One set of stop ids for sampler, loss and truncation flag; models often have two, and only the generation config lists both.
+        raise ModelError(f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
+                         "thinking block to. Use an instruction-tuned model.")
+    # One set of stop ids for sampler, loss and truncation flag; models often have two, and only the generation config
+    # lists both.
     stop_ids = set()
-    for ids in (tokenizer.eos_token_id, model.config.eos_token_id, getattr(model.generation_config, "eos_token_id", None)):
+    for ids in (tokenizer.eos_token_id, model.config.eos_token_id,
+                getattr(model.generation_config, "eos_token_id", None)):
         stop_ids |= set(ids) if isinstance(ids, list) else {ids} - {None}
     check_projection(model)
     return model, tokenizer, stop_ids
 
 
 def check_projection(model):
-    """Sampler and loss compute logits as hidden @ weight.T; a model that scales, caps or biases them would get wrong log-probs silently."""
+    """Raises ModelError if the logits are not hidden @ weight.T, as sampler and loss compute them.
+
+    A model that scales, caps or biases its logits would get wrong log-probs silently.
+    """
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.no_grad():
         plain = forward_hidden(model, input_ids=ids) @ model.get_output_embeddings().weight.T
         if not torch.allclose(model(input_ids=ids).logits, plain, rtol=1e-3, atol=1e-3):
-            raise ModelError(f"{type(model).__name__} does more than one projection from hidden states to logits, which is not supported.")
+            raise ModelError(f"{type(model).__name__} does more than one projection from hidden states to logits, "
+                             "which is not supported.")
 
 
 def forward_hidden(model, **inputs):
@@ -66,18 +79,21 @@ def forward_hidden(model, **inputs):
 
 
 class SlotCache:
-    """Keys and values of the live rows, as the `past_key_values` of a decode step: `update` is what the attention layers call."""
+    """Keys and values of the live rows, the `past_key_values` of a decode step: attention layers call `update`."""
 
     def __init__(self, slots, length):
         self.slots, self.length = slots, length
-        self.keys, self.values = {}, {}  # layer -> (slots, kv_heads, length, head_dim), made when the first prompts arrive
+        # layer -> (slots, kv_heads, length, head_dim), made when the first prompts arrive
+        self.keys, self.values = {}, {}
         self.positions, self.longest = None, 0
 
     def admit(self, prefilled, rows, copies):
-        """Copies each prompt's prefilled cache into its group's rows: prompt i goes to rows[i * copies:(i + 1) * copies]."""
+        """Copies each prompt's prefilled cache to its group's rows: prompt i to rows[i * copies:(i + 1) * copies]."""
         for layer, source in enumerate(prefilled.layers):
-            for store, new in ((self.keys, source.keys), (self.values, source.values)):  # new: (prompts, kv_heads, P, head_dim)
-                if layer not in store:  # zeros: a masked position gets weight 0, and 0 times uninitialised memory may be NaN
+            # new: (prompts, kv_heads, P, head_dim)
+            for store, new in ((self.keys, source.keys), (self.values, source.values)):
+                # Zeros: a masked position gets weight 0, and 0 times uninitialised memory may be NaN.
+                if layer not in store:
                     store[layer] = new.new_zeros(self.slots, new.shape[1], self.length, new.shape[3])
                 store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
 
@@ -86,10 +102,11 @@ class SlotCache:
             store[target] = store[source]
 
     def update(self, key, value, layer, *args, **kwargs):
-        """Writes the new token's key and value (B, kv_heads, 1, head_dim) at each row's own position; returns all so far."""
+        """Writes the new token's key and value (B, kv_heads, 1, head_dim) at its row's position; returns all so far."""
         rows = torch.arange(len(self.positions), device=key.device)
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):
-            store[rows, :, self.positions] = new[:, :, 0].to(store.dtype)  # under autocast, prefill may have kept a wider type
+            # Under autocast, prefill may have kept a wider type.
+            store[rows, :, self.positions] = new[:, :, 0].to(store.dtype)
         return self.keys[layer][:len(rows), :, :self.longest], self.values[layer][:len(rows), :, :self.longest]
 
     def get_seq_length(self, layer=0):
@@ -99,8 +116,9 @@ class SlotCache:
 def sample_tokens(logits, uniforms, temperature):
     """Draws one token a row by inverting the cumulative distribution at `uniforms`.
 
-    logits (B, V) of any float type, uniforms (B,) float32 in [0, 1). Returns tokens (B,) int64 and their log-probs (B,) float32, computed in
-    fp32 whatever the model's type. Temperature 0 takes the likeliest token, with log-prob 0: it was certain.
+    logits (B, V) of any float type, uniforms (B,) float32 in [0, 1). Returns tokens (B,) int64 and their log-probs
+    (B,) float32, computed in fp32 whatever the model's type. Temperature 0 takes the likeliest token, with
+    log-prob 0: it was certain.
     """
     if temperature == 0:
         tokens = logits.argmax(dim=-1)
@@ -122,20 +140,25 @@ def check_request(model, prompts, max_new_tokens, temperature):
         raise ValueError("a prompt is empty; it must have at least 1 token.")
     longest, context = max(map(len, prompts)), getattr(model.config, "max_position_embeddings", None)
     if context and longest + max_new_tokens > context:
-        raise ValueError(f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context of {context}; lower the budget.")
-    window = "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"  # where layers are not listed
+        raise ValueError(f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context "
+                         f"of {context}; lower the budget.")
+    # Where the config lists no layer types, sliding_window decides.
+    window = "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"
     if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or [window]):
-        raise ValueError("the model has sliding-window or linear attention layers, which this sampler does not support.")
+        raise ValueError("the model has sliding-window or linear attention layers, "
+                         "which this sampler does not support.")
 
 
 @torch.inference_mode()
-def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=0, samples=1, slots=256, progress=None):
-    """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt (group g is [g * samples:(g + 1) * samples]).
+def generate(model, prompts, *, max_new_tokens, stop_ids,
+             temperature=1.0, seed=0, samples=1, slots=256, progress=None):
+    """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt.
 
-    prompts: list of token-id lists. stop_ids: every id that ends a response (a model may have several; the sampler, the loss mask and the
-    `finished` flag share this one set). slots bounds the batch, and with max_new_tokens the memory, whatever the number of prompts.
-    progress, if given, is called with the numbers of new tokens and finished responses after each step. Raises ValueError for a request
-    that cannot be served.
+    Group g is [g * samples:(g + 1) * samples]. prompts: list of token-id lists. stop_ids: every id that ends a
+    response (a model may have several; the sampler, the loss mask and the `finished` flag share this one set).
+    slots bounds the batch, and with max_new_tokens the memory, whatever the number of prompts. progress, if given,
+    is called with the numbers of new tokens and finished responses after each step. Raises ValueError for a
+    request that cannot be served.
     """
     if not prompts:
         return []
@@ -148,7 +171,8 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
     tokens_out = torch.zeros(len(prompts) * samples, max_new_tokens, dtype=torch.int32, device=device)
     logprobs_out = torch.zeros(len(prompts) * samples, max_new_tokens, device=device)
     lengths, finished = [0] * len(tokens_out), [False] * len(tokens_out)
-    # The state of a row: which request it serves, its last token, where that token goes, how many it has written, its random numbers.
+    # The state of a row: which request it serves, its last token, where that token goes, how many it has written, its
+    # random numbers.
     request, token, position, written = (torch.zeros(slots, dtype=torch.long, device=device) for _ in range(4))
     uniforms = torch.zeros(slots, max_new_tokens, device=device)
     live, queued = 0, 0
@@ -179,7 +203,8 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
         if free and (live == 0 or live <= slots * 3 // 4):
             batch, first = prompts[queued:queued + free], live
             ids, ends = pad_right(batch, device)
-            # Right padding under a causal mask: no real token sees a pad, and positions start at 0, so no attention mask is needed.
+            # Right padding under a causal mask: no real token sees a pad, and positions start at 0, so no attention
+            # mask is needed.
             output = model.base_model(input_ids=ids, use_cache=True)
             live += len(batch) * samples
             cache.admit(output.past_key_values, slice(first, live), samples)
@@ -188,7 +213,8 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
             request[first:live] = torch.arange(new.start, new.stop, device=device)
             position[first:live] = ends.repeat_interleave(samples) - 1
             written[first:live] = 0
-            uniforms[first:live] = torch.from_numpy(np.stack([draw_uniforms(seed, i, max_new_tokens) for i in new])).to(device)
+            drawn = np.stack([draw_uniforms(seed, i, max_new_tokens) for i in new])
+            uniforms[first:live] = torch.from_numpy(drawn).to(device)
             queued += len(batch)
             record(first, live, logits.repeat_interleave(samples, dim=0))
             continue
@@ -200,7 +226,8 @@ def generate(model, prompts, *, max_new_tokens, stop_ids, temperature=1.0, seed=
         record(0, live, head(hidden[:, -1]))
 
     tokens_out, logprobs_out = tokens_out.tolist(), logprobs_out.tolist()
-    return [Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i]) for i, n in enumerate(lengths)]
+    return [Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i])
+            for i, n in enumerate(lengths)]
 
 
 def draw_uniforms(seed, index, count):
