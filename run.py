@@ -6,8 +6,8 @@
     runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage
     runs/NAME/summary.json           the measurements before and after
 
-Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state. The defaults are the paper's
-hyper-parameters (Section 4, "shared by all methods"); a preset replaces those that a model needs otherwise.
+Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state. The defaults are the
+paper's hyper-parameters (Section 4, "shared by all methods"); a preset replaces those that a model needs otherwise.
 """
 
 import json
@@ -34,13 +34,16 @@ def option(default, text):
 @dataclass
 class Config:
     model: str = option("small", "small, a preset, a Hugging Face id, or a folder")
-    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), or direct (RL with thinking alone)")
-    data: str = option("", "your own JSONL of problems and answers; a tenth of it is held out (default: the bundled problems)")
+    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), "
+                                 "or direct (RL with thinking alone)")
+    data: str = option("", "your own JSONL of problems and answers; a tenth of it is held out "
+                           "(default: the bundled problems)")
     out: str = option("", "output folder (default: runs/MODEL, or the next free name)")
     seed: int = option(0, "seed of every random stream")
     steps: int = option(0, "a fixed number of steps for each stage; 0 ends a stage when it levels off")
     device: str = option("", "cpu, cuda or mps (default: the best there is)")
-    budgets: str = option("4096,8192,16384", "response budgets of the stages, in tokens; paper: 2K,4K,8K for DS-1.5B and DS-7B, 4K,8K,16K for Qwen3-4B")
+    budgets: str = option("4096,8192,16384", "response budgets of the stages, in tokens; "
+                                             "paper: 2K,4K,8K for DS-1.5B and DS-7B, 4K,8K,16K for Qwen3-4B")
     full_budget: int = option(32768, "budget of evaluation and of RL with thinking; paper: 32K to 52K")
     prompts: int = option(256, "prompts a step; paper: 256")
     group: int = option(8, "rollouts a prompt; paper: 8")
@@ -50,8 +53,10 @@ class Config:
     eps_high: float = option(0.28, "clip range above 1 (clip-higher); DAPO: 0.28")
     normalizer: str = option("dapo", "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo")
     minibatches: int = option(1, "optimizer steps a batch")
-    draws: int = option(3, "dynamic sampling: at most this many times the prompts are drawn to fill a batch with groups that are not flat")
-    micro_tokens: int = option(16384, "padded tokens through the model at once in an update; lower it when memory runs out")
+    draws: int = option(3, "dynamic sampling: at most this many times the prompts are drawn "
+                           "to fill a batch with groups that are not flat")
+    micro_tokens: int = option(16384, "padded tokens through the model at once in an update; "
+                                      "lower it when memory runs out")
     slots: int = option(256, "responses sampled at once; lower it when memory runs out")
     stage_steps: int = option(200, "steps after which a stage ends in any case; paper: about 100 in stage 1")
     validate_every: int = option(10, "steps between validations, by which a stage's end is found")
@@ -59,14 +64,15 @@ class Config:
     eval_problems: int = option(500, "problems of the evaluation before and after each stage")
     eval_samples: int = option(4, "samples a problem in evaluation (avg@k); paper: 32 on AIME")
     save_every: int = option(20, "steps between checkpoints")
-    instruction: str = option("Please reason step by step, and put your final answer within \\boxed{}.", "what follows the question; paper: this")
+    instruction: str = option("Please reason step by step, and put your final answer within \\boxed{}.",
+                              "what follows the question; paper: this")
 
 
 DS = {"budgets": "2048,4096,8192"}
 PRESETS = {
-    "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "80,112,160", "full_budget": 640, "prompts": 64, "lr": 1e-4,
-              "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 45, "validate_every": 5, "validation_problems": 250,
-              "eval_problems": 250, "instruction": ""},
+    "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "80,112,160", "full_budget": 640,
+              "prompts": 64, "lr": 1e-4, "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 45,
+              "validate_every": 5, "validation_problems": 250, "eval_problems": 250, "instruction": ""},
     "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
     "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
     "qwen3-4b": {"model": "Qwen/Qwen3-4B"},
@@ -75,13 +81,17 @@ PRESETS = {
 
 
 def find_settings(model):
-    """The settings that go with a model, `model` being where to load it from: a preset's; for a stage's folder those of its run; else the paper's."""
+    """The settings that go with a model: a preset's; for a stage's folder those of its run; else the paper's.
+
+    Among them, `model` is where to load it from.
+    """
     run_config = Path(model).parent / "config.json"
     if model in PRESETS:
         return dict(PRESETS[model])
     if (Path(model).is_dir() and Path(model).resolve() == Path(PRESETS["small"]["model"])):
         return dict(PRESETS["small"])
-    if Path(model).is_dir() and run_config.exists() and "full_budget" in (saved := json.loads(run_config.read_text())):
+    if (Path(model).is_dir() and run_config.exists()
+            and "full_budget" in (saved := json.loads(run_config.read_text()))):
         return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
     return {"model": model}
 
@@ -96,7 +106,10 @@ def default_device():
 
 @dataclass
 class State:
-    """Where a run is; with the model and the optimizer, all that a checkpoint needs, since every random stream is keyed by (seed, step)."""
+    """Where a run is; with the model and the optimizer, all that a checkpoint needs.
+
+    Every random stream is keyed by (seed, step), so no generator has a state to keep.
+    """
 
     stage: int = 0  # index of the current stage
     stage_step: int = 0  # steps done in it
@@ -111,7 +124,10 @@ class State:
 
 
 class Run:
-    """Everything a step needs. Folder layout: config.json, metrics.jsonl, checkpoint-STEP/, one Hugging Face folder a stage, summary.json."""
+    """Everything a step needs.
+
+    Folder layout: config.json, metrics.jsonl, checkpoint-STEP/, one Hugging Face folder a stage, summary.json.
+    """
 
     def __init__(self, config, folder, source, state=None):
         self.config, self.folder, self.state = config, folder, state or State()
@@ -128,7 +144,7 @@ class Run:
         return torch.autocast("cuda", torch.bfloat16) if self.device.startswith("cuda") else nullcontext()
 
     def save_checkpoint(self):
-        """Written beside and renamed, so that a checkpoint is either whole or absent; the one before is removed after."""
+        """Writes it beside and renames it, so that it is either whole or absent; the one before is removed after."""
         self.state.seconds = time.monotonic() - self.started
         final, partial = self.folder / f"checkpoint-{self.state.step}", self.folder / "partial-checkpoint"
         shutil.rmtree(partial, ignore_errors=True)
@@ -194,5 +210,6 @@ def resumed_run(given):
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     # Steps after the checkpoint will be done again, so their lines go.
-    metrics.write_text("".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= run.state.step))
+    metrics.write_text("".join(line for line in lines
+                               if line.endswith("\n") and json.loads(line)["step"] <= run.state.step))
     return run
