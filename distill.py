@@ -105,7 +105,7 @@ def write_pass(start, ops, detail, mistake, rng):
 
 
 def write_work(problem, detail, check, answer, rng):
-    """One pass, or several until a result comes twice, then `So ...`: (text, learn) pieces. The last one is right."""
+    """One pass, or several until a result comes twice, then `So ...`, as (text, learn); the last result is right."""
     checks = 0
     while checks < 3 and rng.random() < check:
         checks += 1
