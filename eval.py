@@ -53,7 +53,7 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids,
              temperature=1.0, seed=0, slots=256, progress=None):
     """Samples k responses to each prompt (text, rendered for one mode) and grades them; returns a dict.
 
-    In it are plain numbers: accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`,
+    Its plain numbers: accuracy (avg@k, 0 to 1) and its standard `error`, pass@k, mean `tokens`, `truncated`,
     `empty`, `thought` and `verification` shares, `answer_tokens` (after `</think>`); and `responses`, a list of
     (text, reward), problem by problem.
     """
