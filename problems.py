@@ -134,7 +134,7 @@ def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
 
 
 def write_splits(folder=DATA, seed=0):
-    """Writes the three splits as JSONL; by one set of seen questions, none is in two splits, or twice in one."""
+    """Writes the three splits as JSONL. They share `seen`, so that no question is in two splits, or twice in one."""
     rng, seen = random.Random(seed), set()
     Path(folder).mkdir(parents=True, exist_ok=True)
     for split in ("test", "validation", "train"):
