@@ -67,7 +67,8 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids,
     answers = tokenizer([t.rsplit("</think>", 1)[-1] for t in texts], add_special_tokens=False)["input_ids"]
     return {
         "accuracy": float(per_problem.mean()),
-        "error": float(per_problem.std(ddof=1) / math.sqrt(n)) if n > 1 else float("nan"),
+        # One problem has no spread; 0 rather than NaN, which JSON does not know.
+        "error": float(per_problem.std(ddof=1) / math.sqrt(n)) if n > 1 else 0.0,
         "pass_at_k": float(np.mean([pass_at_k(k, int(c), k) for c in rewards.sum(axis=1)])),
         "k": k,
         "problems": n,

@@ -1,5 +1,6 @@
 """Measures of eval.py against enumeration and hand counts, with a tokenizer of single characters."""
 
+import json
 import itertools
 import math
 
@@ -120,3 +121,9 @@ def test_evaluate_with_a_model(model):
     assert len(result["responses"]) == 6
     assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (5, 1, 0, 0)
     assert evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options) == result
+
+
+def test_one_problem_leaves_valid_json(monkeypatch):
+    """The spread of one problem is undefined, but summary.json must stay readable: JSON has no NaN."""
+    result = evaluate_texts(monkeypatch, [written("\\boxed{2}")], ["2"], k=1)
+    assert json.dumps(result["error"], allow_nan=False) == "0.0"
