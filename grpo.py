@@ -25,7 +25,7 @@ from rollout import Rollout, forward_hidden, pad_right
 
 
 def group_advantages(rewards, group_size, scale_by_std=True):
-    """Advantages (N,) fp32 of rewards (N,), group by group (PAPER, Section 3; GRPO, eq. 3).
+    """Advantages (N,) fp32 of rewards (N,), group by group (Section 3 of the paper; GRPO, eq. 3).
 
     Group g is rewards[g * group_size:(g + 1) * group_size]. Groups go by index, never by prompt text, so that two
     copies of a prompt stay two groups. A group whose rewards are all equal gets exactly 0: its standard deviation is

@@ -285,6 +285,23 @@ def test_on_policy_ratio_is_one(make_model, dtype, temperature, bound):
     assert metrics["logprob_gap"] < bound
 
 
+@pytest.mark.parametrize("inside", [True, False], ids=["backward inside autocast", "backward outside"])
+def test_autocast_gradients_stay_near_fp32(make_model, inside):
+    """The GPU path, tried on a CPU: forward and backward must make the same logits, wherever backward runs."""
+    model = make_model()
+    gradients = []
+    for autocast in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            total = response_logprobs(model, BATCH, 1.0).sum()
+            if inside:
+                total.backward()
+        if not inside:
+            total.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert (gradients[1] - gradients[0]).norm() < 0.06 * gradients[0].norm()
+
+
 def test_dropout_does_not_part_trainer_and_sampler(make_model):
     """Dropout in the update would make the ratio noise; the policy that is trained is the one that sampled."""
     model = make_model(attention_dropout=0.5)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from run import Config, find_settings
-from tfpi import EMPTY_BLOCK, levelled_off, render, sample_groups, stages, think_free, train
+from tfpi import EMPTY_BLOCK, Stage, levelled_off, render, sample_groups, stages, think_free, train
 
 CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -81,7 +81,7 @@ def test_direct_is_thinking_from_the_start():
 
 
 def test_presets_carry_the_papers_values():
-    """PAPER, "The training": budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6."""
+    """The paper's Section 4: budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6."""
     budgets = {name: Config(**find_settings(name)).budgets for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")}
     assert budgets == {"ds-1.5b": "2048,4096,8192", "ds-7b": "2048,4096,8192", "qwen3-4b": "4096,8192,16384", "qwen3-4b-2507": "4096,8192,16384"}
     config = Config(**find_settings("qwen3-4b"))
@@ -130,3 +130,20 @@ def test_each_step_has_random_streams_of_its_own(small_run):
 def test_each_step_takes_new_problems(small_run):
     first, second = (sample_groups(small_run, stages(small_run.config)[0], draw=0)[0] for _ in range(2))
     assert {tuple(r.prompt_ids) for r in first}.isdisjoint(tuple(r.prompt_ids) for r in second)
+
+
+def test_each_response_is_graded_against_its_own_problem(small_run):
+    """A reward belongs to the problem of its group, whose question stands in the response's own prompt."""
+    rollouts, rewards, _ = sample_groups(small_run, Stage("stage", False, 80), draw=0)
+    answers = {p.problem: p.answer for p in small_run.train}
+    for rollout, reward in zip(rollouts, rewards):
+        question = small_run.tokenizer.decode(rollout.prompt_ids).split("user\n")[1].split("<|im_end|>")[0]
+        assert reward == (f"\\boxed{{{answers[question]}}}" in small_run.tokenizer.decode(rollout.response_ids))
+    assert 0 < sum(rewards) < len(rewards)
+
+
+def test_the_table_keeps_the_modes_apart(small_run):
+    """Before and after each stage, thinking responses think and thinking-free ones do not."""
+    train(small_run)
+    for entry in small_run.state.evaluations:
+        assert entry["thinking"]["thought"] == 1 and entry["thinking_free"]["thought"] == 0
