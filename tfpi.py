@@ -111,7 +111,7 @@ def sample_groups(run, stage, draw):
     run.state.cursor += count
     prompts = render_all(run, problems, stage.thinking)
     prompt_ids = [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None, position=1)
+    bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None)
     with bar, run.autocast():
         rollouts = generate(run.model, prompt_ids, max_new_tokens=stage.budget, stop_ids=run.stop_ids,
                             temperature=config.temperature, samples=config.group,
@@ -207,7 +207,7 @@ def measure(run, problems, thinking, samples, label):
     """
     config, name = run.config, "thinking" if thinking else "thinking-free"
     prompts, answers = render_all(run, problems, thinking), [p.answer for p in problems]
-    bar = tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None, position=1)
+    bar = tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None)
     with bar, run.autocast():
         return evaluate(run.model, run.tokenizer, prompts, answers, k=samples, budget=config.full_budget,
                         stop_ids=run.stop_ids, temperature=config.temperature,
