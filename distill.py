@@ -255,12 +255,11 @@ pipeline_tag: text-generation
 ---
 # small: a {parameters:.2f}M-parameter reasoning model for lessons
 
-A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic \
-problems (`python distill.py
---seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by `tfpi.py`, and \
-knows nothing else. It thinks in
-`<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking block in its prompt
-(`enable_thinking=False` in the chat template) it writes the solution at once.
+A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic problems
+(`python distill.py --seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by
+`tfpi.py`, and knows nothing else. It thinks in `<think>...</think>`, then writes a solution that ends in
+`\\boxed{{}}`; with an empty thinking block in its prompt (`enable_thinking=False` in the chat template) it writes the
+solution at once.
 
 Bundled validation split, temperature 1, 4 samples a problem, standard error over problems:
 
