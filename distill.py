@@ -33,6 +33,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from eval import evaluate
 from grpo import micro_batches
 from problems import allowed, apply_op, draw_problem, load_split
+from run import PRESETS
 from tfpi import render
 
 # detail: the share of hard steps that are broken up; check: the probability of one more checking pass, three at most
@@ -238,12 +239,13 @@ def make_model(tokenizer):
 
 def measure(model, tokenizer):
     """Both modes on the validation split at temperature 1, as a table of Markdown."""
-    rows = ["| mode | correct | tokens | truncated at 640 | empty blocks |", "|---|---|---|---|---|"]
+    budget = PRESETS["small"]["full_budget"]
+    rows = [f"| mode | correct | tokens | truncated at {budget} | empty blocks |", "|---|---|---|---|---|"]
     problems = load_split("validation")
     for thinking in (True, False):
         prompts = [render(tokenizer, p.problem, "", thinking) for p in problems]
         r = evaluate(model, tokenizer, prompts, [p.answer for p in problems],
-                     k=4, budget=640, stop_ids={tokenizer.eos_token_id})
+                     k=4, budget=budget, stop_ids={tokenizer.eos_token_id})
         rows.append(f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | "
                     f"{r['tokens']:.0f} | {r['truncated']:.1%} | {r['empty']:.1%} |")
     return "\n".join(rows)

@@ -49,6 +49,17 @@ def verification_share(texts):
     return sum(bool(VERIFICATION.search(line)) for line in lines) / max(1, len(lines))
 
 
+def sample_and_grade(model, tokenizer, prompts, golds, *, samples, **options):
+    """Samples responses to each prompt (text) and grades them: rollouts, texts and rewards, prompt by prompt.
+
+    options are those of rollout.generate. Training and evaluation both come through here, so they grade alike.
+    """
+    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
+    rollouts = generate(model, encoded, samples=samples, **options)
+    texts = [response_text(tokenizer, prompts[i // samples], r) for i, r in enumerate(rollouts)]
+    return rollouts, texts, [math_reward(text, golds[i // samples]) for i, text in enumerate(texts)]
+
+
 def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids,
              temperature=1.0, seed=0, slots=256, progress=None):
     """Samples k responses to each prompt (text, rendered for one mode) and grades them; returns a dict.
@@ -57,11 +68,9 @@ def evaluate(model, tokenizer, prompts, golds, *, k, budget, stop_ids,
     `empty`, `thought` and `verification` shares, `answer_tokens` (after `</think>`); and `responses`, a list of
     (text, reward), problem by problem.
     """
-    encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    rollouts = generate(model, encoded, max_new_tokens=budget, stop_ids=stop_ids, temperature=temperature, seed=seed,
-                        samples=k, slots=slots, progress=progress)
-    texts = [response_text(tokenizer, prompts[i // k], r) for i, r in enumerate(rollouts)]
-    graded = [math_reward(text, golds[i // k]) for i, text in enumerate(texts)]
+    rollouts, texts, graded = sample_and_grade(
+        model, tokenizer, prompts, golds, samples=k, max_new_tokens=budget, stop_ids=stop_ids,
+        temperature=temperature, seed=seed, slots=slots, progress=progress)
     rewards = np.array(graded).reshape(-1, k)  # (problems, k)
     per_problem, n = rewards.mean(axis=1), len(prompts)
     answers = tokenizer([t.rsplit("</think>", 1)[-1] for t in texts], add_special_tokens=False)["input_ids"]

@@ -139,13 +139,17 @@ class Run:
         self.started = time.monotonic() - self.state.seconds
         self.stop = False
 
+    def seconds(self):
+        """Time spent on the run, interruptions not counted."""
+        return time.monotonic() - self.started
+
     def autocast(self):
         # On a GPU: weights and optimizer in fp32, since an lr of 1e-6 is lost in bf16 weights; the matmuls in bf16.
         return torch.autocast("cuda", torch.bfloat16) if self.device.startswith("cuda") else nullcontext()
 
     def save_checkpoint(self):
         """Writes it beside and renames it, so that it is either whole or absent; the one before is removed after."""
-        self.state.seconds = time.monotonic() - self.started
+        self.state.seconds = self.seconds()
         final, partial = self.folder / f"checkpoint-{self.state.step}", self.folder / "partial-checkpoint"
         shutil.rmtree(partial, ignore_errors=True)
         save_model(self, partial)

@@ -29,11 +29,9 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from eval import MODES, evaluate, format_row, response_text, verification_share
+from eval import MODES, evaluate, format_row, sample_and_grade, verification_share
 from grpo import UpdateConfig, dynamic_sampling, flat_groups, group_advantages, update
 from problems import take_problems
-from reward import math_reward
-from rollout import generate
 from run import Config, new_run, resumed_run, save_model
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
@@ -105,31 +103,28 @@ def stream_seed(*numbers):
 
 
 def sample_groups(run, stage, draw):
-    """Samples and grades a draw of prompts: (rollouts, rewards), group by group, and a sample response to look at."""
+    """Samples and grades a draw of prompts: rollouts, rewards and (problem, text) pairs, group by group."""
     config, count = run.config, run.config.prompts
     problems = take_problems(run.train, run.state.cursor, count, config.seed)
     run.state.cursor += count
     prompts = render_all(run, problems, stage.thinking)
-    prompt_ids = [run.tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None)
     with bar, run.autocast():
-        rollouts = generate(run.model, prompt_ids, max_new_tokens=stage.budget, stop_ids=run.stop_ids,
-                            temperature=config.temperature, samples=config.group,
-                            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots,
-                            progress=lambda tokens, done: bar.update(done))
-    texts = [response_text(run.tokenizer, prompts[i // config.group], r) for i, r in enumerate(rollouts)]
-    rewards = [math_reward(text, problems[i // config.group].answer) for i, text in enumerate(texts)]
-    sample = f"(reward {rewards[0]:.0f}, answer {problems[0].answer}) {problems[0].problem}\n{texts[0]}"
-    return rollouts, rewards, sample
+        rollouts, texts, rewards = sample_and_grade(
+            run.model, run.tokenizer, prompts, [p.answer for p in problems], samples=config.group,
+            max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature,
+            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots,
+            progress=lambda tokens, done: bar.update(done))
+    return rollouts, rewards, [(problems[i // config.group], text) for i, text in enumerate(texts)]
 
 
 def train_step(run, stage):
     """One step of J_TFPI (or of J_RLVR, in a stage with thinking): its metrics, and a sample response."""
-    started, config, samples = time.monotonic(), run.config, []
+    started, config, responses = time.monotonic(), run.config, []
 
     def draw_groups(draw):
-        rollouts, rewards, text = sample_groups(run, stage, draw)
-        samples.append(text)
+        rollouts, rewards, texts = sample_groups(run, stage, draw)
+        responses.extend(texts)
         return rollouts, rewards
 
     kept, kept_rewards, rollouts, rewards = dynamic_sampling(draw_groups, config.prompts, config.group, config.draws)
@@ -138,7 +133,7 @@ def train_step(run, stage):
     metrics = {"reward": float(np.mean(rewards)), "tokens": float(np.mean(lengths)),
                "truncated": float(np.mean([not r.finished for r in rollouts])),
                "flat_groups": float(flat_groups(rewards, config.group).float().mean()), "rollouts": len(rollouts),
-               "verification": verification_share([run.tokenizer.decode(r.response_ids) for r in rollouts]),
+               "verification": verification_share([text for _, text in responses]),
                "rollout_seconds": time.monotonic() - started}
     options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer,
                            config.minibatches, config.micro_tokens)
@@ -146,7 +141,9 @@ def train_step(run, stage):
     with run.autocast():
         metrics |= update(run.model, run.optimizer, kept, advantages, options, stage.budget)
     run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
-    return metrics | {"step_seconds": time.monotonic() - started}, samples[0]
+    problem, text = responses[0]
+    sample = f"(reward {rewards[0]:.0f}, answer {problem.answer}) {problem.problem}\n{text}"
+    return metrics | {"step_seconds": time.monotonic() - started}, sample
 
 
 def is_over(config, state):
@@ -175,8 +172,7 @@ def train_stage(run, stage):
                 state.accuracy.append(line["validation"])
                 state.truncated.append(float(np.mean(state.since_validation)))
                 state.since_validation = []
-            state.seconds = time.monotonic() - run.started
-            line |= {"generated_tokens": state.generated_tokens, "seconds": state.seconds}
+            line |= {"generated_tokens": state.generated_tokens, "seconds": run.seconds()}
             with open(run.folder / "metrics.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
             bar.update(1)
@@ -253,7 +249,7 @@ def finish(run):
     for entry in table:
         for mode in MODES:
             print(format_row(entry["name"], mode, entry[mode]))
-    seconds = time.monotonic() - run.started
+    seconds = run.seconds()
     summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES},
                "stages": table[1:], "generated_tokens": state.generated_tokens, "seconds": seconds}
     (run.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
