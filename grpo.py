@@ -107,59 +107,133 @@ def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_hi
     return loss, (clipped < surrogate).float().mean().detach()
 
 
-class TokenLogprobs(torch.autograd.Function):
-    """Output projection, log-softmax and gather in one, a chunk of tokens at a time.
+def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None, grad_hidden=None, grad_weight=None):
+    """Log-probs (N,) fp32 of the targets, a chunk of tokens at a time; with `token_grad`, gradients in the same pass.
 
-    Forward keeps one log-sum-exp a token; backward makes each chunk's logits again. Chunking under plain autograd
-    would save nothing, since every chunk's logits would be kept for its backward.
+    token_grad(rows, logprobs) gives d loss / d logprobs (C,) of a chunk as soon as its log-probs are known. It goes
+    through the projection by
+
+        d loss / d logits = grad / temperature * (onehot - probs)                      # (C, V)
+
+    into grad_hidden (N, H), which is filled, and grad_weight (V, H) fp32, which is added to; either may be None. One
+    (C, V) buffer is overwritten again and again, since making new ones costs more than the arithmetic on a CPU.
+    """
+    logprobs = hidden.new_empty(len(hidden), dtype=torch.float32)
+    for i in range(0, len(hidden), chunk):
+        rows = slice(i, i + chunk)
+        logits = (hidden[rows] @ weight.T).float()  # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
+        if temperature != 1:
+            logits /= temperature
+        largest, chosen = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets[rows, None])  # (C, 1)
+        exps = logits.sub_(largest).exp_()
+        sums = exps.sum(dim=-1, keepdim=True)
+        logprobs[rows] = (chosen - largest - sums.log())[:, 0]
+        if token_grad is None:
+            continue
+        # exps - sums * onehot is (probs - onehot) times sums. What scales a row is applied to the small matrices.
+        factor = -token_grad(rows, logprobs[rows])[:, None] / (sums * temperature)  # (C, 1)
+        spread = exps.scatter_add_(1, targets[rows, None], -sums).to(hidden.dtype)
+        if grad_hidden is not None:
+            grad_hidden[rows] = (spread @ weight) * factor
+        if grad_weight is not None:
+            scaled = (hidden[rows] * factor).to(hidden.dtype)
+            if hidden.dtype == torch.float32:
+                grad_weight.addmm_(spread.T, scaled)  # in place: a product is as large as the weight
+            else:
+                grad_weight += spread.T @ scaled  # summed in fp32 over the chunks
+    return logprobs
+
+
+def empty_gradients(ctx, hidden, weight):
+    """Room for the two gradients, None where none is needed; the weight's is summed in fp32."""
+    needs_hidden, needs_weight = ctx.needs_input_grad[:2]
+    return (torch.empty_like(hidden) if needs_hidden else None,
+            torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None)
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """Log-probs whose backward makes each chunk's logits again: four matmuls where autograd has three.
+
+    Chunking under plain autograd would save nothing, since every chunk's logits would be kept for its backward.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, temperature, chunk):
-        logprobs = hidden.new_empty(len(hidden), dtype=torch.float32)
-        normalizers = hidden.new_empty(len(hidden), dtype=torch.float32)
-        for i in range(0, len(hidden), chunk):
-            # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
-            logits = (hidden[i:i + chunk] @ weight.T).float().div_(temperature)  # (C, V)
-            normalizers[i:i + chunk] = logits.logsumexp(dim=-1)
-            logprobs[i:i + chunk] = logits.gather(1, targets[i:i + chunk, None])[:, 0] - normalizers[i:i + chunk]
-        ctx.save_for_backward(hidden, weight, targets, normalizers)
-        ctx.temperature, ctx.chunk = temperature, chunk
-        return logprobs
+    def forward(ctx, hidden, weight, targets, temperature, chunk, dtype):
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.options = temperature, chunk, dtype
+        return project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk)
 
     @staticmethod
     def backward(ctx, grad):
-        hidden, weight, targets, normalizers = ctx.saved_tensors
-        needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        # Summed in fp32 over the chunks.
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
-        for i in range(0, len(hidden), ctx.chunk):
-            rows = slice(i, i + ctx.chunk)
-            logits = (hidden[rows] @ weight.T).float().div_(ctx.temperature)
-            probs = logits.sub_(normalizers[rows, None]).exp_()  # (C, V)
-            # d logp_target / d logits = onehot - probs, times the incoming gradient, over the temperature
-            grad_logits = probs.mul_(-grad[rows, None])
-            grad_logits[torch.arange(len(grad_logits), device=grad.device), targets[rows]] += grad[rows]
-            grad_logits = grad_logits.div_(ctx.temperature).to(weight.dtype)
-            if needs_hidden:
-                grad_hidden[rows] = grad_logits @ weight
-            if needs_weight:
-                grad_weight += grad_logits.T @ hidden[rows]
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+        hidden, weight, targets = ctx.saved_tensors
+        temperature, chunk, dtype = ctx.options
+        grad_hidden, grad_weight = empty_gradients(ctx, hidden, weight)
+        project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk,
+                       lambda rows, logprobs: grad[rows], grad_hidden, grad_weight)
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None, None
+
+
+class FusedPolicyLoss(torch.autograd.Function):
+    """policy_loss and the projection in one: a token's gradient is made in forward, so no logits are made twice."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, loss_of, temperature, chunk, dtype):
+        chunk_losses = []
+
+        def token_grad(rows, logprobs):
+            logprobs = logprobs.detach().requires_grad_()
+            with torch.enable_grad():
+                loss, clipped = loss_of(rows, logprobs)
+            chunk_losses.append(torch.stack([loss.detach(), clipped * len(logprobs)]))
+            return torch.autograd.grad(loss, logprobs)[0]
+
+        ctx.gradients = empty_gradients(ctx, hidden, weight)
+        ctx.weight_dtype = weight.dtype
+        logprobs = project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk, token_grad,
+                                  *ctx.gradients)
+        loss, clipped = torch.stack(chunk_losses).sum(dim=0)
+        ctx.mark_non_differentiable(logprobs, clipped)
+        return loss, logprobs, clipped / len(hidden)
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        grad_hidden, grad_weight = ctx.gradients
+        del ctx.gradients  # scaled in place, hence good for one backward
+        return (None if grad_hidden is None else grad_hidden.mul_(grad),
+                None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype), *[None] * 5)
+
+
+def plan_chunks(hidden, weight, chunk):
+    """Tokens a chunk, by default about 128 MB of logits, and the type of the matmuls.
+
+    Under autocast the type is decided here, once: backward must make the same logits as forward.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return chunk or max(16, 2 ** 25 // weight.shape[0]), dtype
 
 
 def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
-    """Log-probs (N,) fp32 of targets (N,) int64 under softmax(hidden @ weight.T / temperature).
+    """Log-probs (N,) fp32 of targets (N,) int64 under softmax(hidden @ weight.T / temperature), with gradient.
 
-    The (N, V) logits are never held at once. hidden (N, H), weight (V, H), both of one float type. chunk: tokens a
-    time; by default about 16 MB of logits. The sampler's temperature must be given here too, or ratio and gradient
-    belong to another distribution than the one sampled from.
+    The (N, V) logits are never held at once. hidden (N, H), weight (V, H), both of one float type; chunk: tokens at
+    a time. The sampler's temperature must be given here too, or ratio and gradient belong to another distribution
+    than the one sampled from. For any loss of log-probs; fused_policy_loss is quicker for the one we train with.
     """
-    chunk, device = chunk or max(16, 4_000_000 // weight.shape[0]), hidden.device.type
-    if torch.is_autocast_enabled(device):  # decided here, once: backward must make the same logits as forward
-        hidden, weight = hidden.to(torch.get_autocast_dtype(device)), weight.to(torch.get_autocast_dtype(device))
-    return TokenLogprobs.apply(hidden, weight, targets, temperature, chunk)
+    return TokenLogprobs.apply(hidden, weight, targets, temperature, *plan_chunks(hidden, weight, chunk))
+
+
+def fused_policy_loss(hidden, weight, targets, old_logprobs, advantages, weights, *,
+                      temperature=1.0, eps_low=0.2, eps_high=0.28, chunk=None):
+    """policy_loss(token_logprobs(hidden, weight, targets), ...) in one pass, with its gradients made on the way.
+
+    Arguments as of both. Returns the loss, which can be backpropagated once; the log-probs (N,) fp32, without
+    gradient; and the share of clipped tokens.
+    """
+    def loss_of(rows, logprobs):
+        return policy_loss(logprobs, old_logprobs[rows], advantages[rows], weights[rows], eps_low, eps_high)
+
+    return FusedPolicyLoss.apply(hidden, weight, targets, loss_of, temperature, *plan_chunks(hidden, weight, chunk))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -179,8 +253,8 @@ class UpdateConfig:
     max_grad_norm: float = 1.0
 
 
-def response_logprobs(model, rollouts, temperature):
-    """Log-probs of all response tokens, laid end to end, (sum of response lengths,) fp32, with gradient.
+def response_hidden(model, rollouts):
+    """The hidden states that predict the response tokens, laid end to end, (N, H), and those tokens, (N,) int64.
 
     The hidden state at position p predicts token p + 1: a response of R tokens after a prompt of P is predicted at
     P - 1 .. P + R - 2. The mask goes by lengths, never by token values, so a stop token that doubles as pad is
@@ -194,8 +268,13 @@ def response_logprobs(model, rollouts, temperature):
     # Right padding, causal: no attention mask needed.
     hidden = forward_hidden(model, input_ids=ids[:, :-1], use_cache=False)
     # Response positions are selected before the projection: prompt and padding are never projected to the vocabulary.
-    return token_logprobs(hidden[rows, columns - 1], model.get_output_embeddings().weight, ids[rows, columns],
-                          temperature=temperature)
+    return hidden[rows, columns - 1], ids[rows, columns]
+
+
+def response_logprobs(model, rollouts, temperature):
+    """Log-probs of all response tokens, laid end to end, (sum of response lengths,) fp32, with gradient."""
+    hidden, tokens = response_hidden(model, rollouts)
+    return token_logprobs(hidden, model.get_output_embeddings().weight, tokens, temperature=temperature)
 
 
 def micro_batches(lengths, tokens):
@@ -231,13 +310,15 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
             advantage = torch.cat([torch.full((lengths[part[i]],), float(advantages[part[i]]))
                                    for i in micro]).to(model.device)
             weight = torch.cat([weights[i] for i in micro]).to(model.device)
-            logprobs = response_logprobs(model, batch, config.temperature)
-            loss, clipped = policy_loss(logprobs, old, advantage, weight, config.eps_low, config.eps_high)
+            hidden, tokens = response_hidden(model, batch)
+            loss, logprobs, clipped = fused_policy_loss(
+                hidden, model.get_output_embeddings().weight, tokens, old, advantage, weight,
+                temperature=config.temperature, eps_low=config.eps_low, eps_high=config.eps_high)
             loss.backward()  # summed, not averaged: the weights already carry the one global normaliser
             share = len(old) / sum(lengths[i] for i in part)
             metrics["loss"] += loss.item()
             metrics["clipped"] += share * clipped.item()
-            metrics["logprob_gap"] += share * (logprobs.detach() - old).abs().mean().item()
+            metrics["logprob_gap"] += share * (logprobs - old).abs().mean().item()
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
         metrics["skipped"] = int(not np.isfinite(metrics["grad_norm"] + metrics["loss"]))
         if not metrics["skipped"]:
