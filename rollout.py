@@ -18,11 +18,13 @@ those of the distribution sampled from (a truncated distribution needs truncated
 sliding-window layers, which the cache has no place for.
 """
 
+import inspect
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 
 @dataclass
@@ -79,35 +81,57 @@ def forward_hidden(model, **inputs):
 
 
 class SlotCache:
-    """Keys and values of the live rows, the `past_key_values` of a decode step: attention layers call `update`."""
+    """Keys and values of the live rows: what a decode step gets as its cache; attention layers call `update`."""
 
     def __init__(self, slots, length):
         self.slots, self.length = slots, length
         # layer -> (slots, kv_heads, length, head_dim), made when the first prompts arrive
         self.keys, self.values = {}, {}
-        self.positions, self.longest = None, 0
+        self.rows, self.positions, self.longest, self.cleared = None, None, 0, 0
+
+    def buffers(self):
+        return (*self.keys.values(), *self.values.values())
 
     def admit(self, prefilled, rows, copies):
         """Copies each prompt's prefilled cache to its group's rows: prompt i to rows[i * copies:(i + 1) * copies]."""
         for layer, source in enumerate(prefilled.layers):
             # new: (prompts, kv_heads, P, head_dim)
             for store, new in ((self.keys, source.keys), (self.values, source.values)):
-                # Zeros: a masked position gets weight 0, and 0 times uninitialised memory may be NaN.
                 if layer not in store:
-                    store[layer] = new.new_zeros(self.slots, new.shape[1], self.length, new.shape[3])
+                    store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
+        self.clear(prefilled.layers[0].keys.shape[2])
+        for layer, source in enumerate(prefilled.layers):
+            for store, new in ((self.keys, source.keys), (self.values, source.values)):
                 store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
 
+    def clear(self, length):
+        """Zeros what no row has written yet, at least up to `length`: the longer half may never be needed.
+
+        A masked position gets weight 0, and 0 times uninitialised memory may be NaN.
+        """
+        if length > self.cleared:
+            end = min(self.length, max(length, 2 * self.cleared))
+            for buffer in self.buffers():
+                buffer[:, :, self.cleared:end] = 0
+            self.cleared = end
+
     def move(self, source, target):
-        for store in (*self.keys.values(), *self.values.values()):
-            store[target] = store[source]
+        for buffer in self.buffers():
+            buffer[target] = buffer[source]
+
+    def step(self, positions, longest):
+        """Prepares a decode step of rows 0..B at `positions` (B,), of which none is beyond `longest`."""
+        self.clear(longest)
+        self.positions, self.longest = positions, longest
+        self.rows = torch.arange(len(positions), device=positions.device)
 
     def update(self, key, value, layer, *args, **kwargs):
         """Writes the new token's key and value (B, kv_heads, 1, head_dim) at its row's position; returns all so far."""
-        rows = torch.arange(len(self.positions), device=key.device)
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):
             # Under autocast, prefill may have kept a wider type.
-            store[rows, :, self.positions] = new[:, :, 0].to(store.dtype)
-        return self.keys[layer][:len(rows), :, :self.longest], self.values[layer][:len(rows), :, :self.longest]
+            store[self.rows, :, self.positions] = new[:, :, 0].to(store.dtype)
+        live = len(self.rows)
+        return self.keys[layer][:live, :, :self.longest], self.values[layer][:live, :, :self.longest]
 
     def get_seq_length(self, layer=0):
         return self.longest
@@ -123,12 +147,15 @@ def sample_tokens(logits, uniforms, temperature):
     if temperature == 0:
         tokens = logits.argmax(dim=-1)
         return tokens, torch.zeros(len(tokens), device=logits.device)
-    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
-    cumulative = logprobs.exp().cumsum(dim=-1)  # (B, V)
-    target = uniforms[:, None] * cumulative[:, -1:]
+    logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    largest = logits.amax(dim=-1, keepdim=True)  # (B, 1)
+    cumulative = (logits - largest).exp_().cumsum(dim=-1)  # (B, V), not normalised
+    total = cumulative[:, -1:]
     # right=True skips tokens of probability 0, whose cumulative value equals their predecessor's.
-    tokens = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[-1] - 1)  # (B, 1)
-    return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+    tokens = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True).clamp_(max=logits.shape[-1] - 1)
+    return tokens[:, 0], (logits.gather(1, tokens) - largest - total.log())[:, 0]
 
 
 def check_request(model, prompts, max_new_tokens, temperature):
@@ -149,6 +176,50 @@ def check_request(model, prompts, max_new_tokens, temperature):
                          "which this sampler does not support.")
 
 
+def cache_argument(model):
+    """What the model's forward calls its cache: `cache` in newer transformers, `past_key_values` in older ones."""
+    return "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
+
+
+class DecodeGraphs:
+    """A decode step as CUDA graphs: one launch a step, where a small batch waits for hundreds of them otherwise.
+
+    A graph has fixed shapes, so rows and length are rounded up to powers of two, and a few graphs serve a whole batch.
+    The rows beyond the live ones compute what nobody reads, in slots that the next prompt overwrites.
+    """
+
+    def __init__(self, decode, slots, length):
+        self.decode, self.most, self.graphs, self.pool = decode, (slots, length), {}, None
+
+    def capture(self, shape):
+        self.decode(*shape)  # makes what a graph cannot: workspaces, autocast's weights; a step done twice is harmless
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self.pool):
+            logits = self.decode(*shape)
+        self.pool = graph.pool()
+
+        def replay():
+            graph.replay()
+            return logits
+        return replay
+
+    def __call__(self, rows, longest):
+        shape = tuple(min(1 << (n - 1).bit_length(), most) for n, most in zip((rows, longest), self.most))
+        if shape not in self.graphs:
+            try:
+                self.graphs[shape] = self.capture(shape)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a model that waits for the device inside its forward, say
+                warnings.warn(f"decoding without a CUDA graph, hence slower: {error}")
+                self.graphs[shape] = lambda: self.decode(*shape)
+        return self.graphs[shape]()[:rows]
+
+
+def use_graphs(device):
+    return device.type == "cuda"
+
+
 @torch.inference_mode()
 def generate(model, prompts, *, max_new_tokens, stop_ids,
              temperature=1.0, seed=0, samples=1, slots=256, progress=None):
@@ -164,7 +235,7 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
         return []
     check_request(model, prompts, max_new_tokens, temperature)
     model.eval()
-    device, head = model.device, model.get_output_embeddings()
+    device, head, cache_name = model.device, model.get_output_embeddings(), cache_argument(model)
     slots = max(min(slots, len(prompts) * samples), samples)
     cache = SlotCache(slots, max(map(len, prompts)) + max_new_tokens)
     stops = torch.tensor(sorted(stop_ids), device=device)
@@ -175,22 +246,40 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
     # random numbers.
     request, token, position, written = (torch.zeros(slots, dtype=torch.long, device=device) for _ in range(4))
     uniforms = torch.zeros(slots, max_new_tokens, device=device)
-    live, queued = 0, 0
+    live, queued, longest = 0, 0, 0  # longest: keys of the longest live row, 0 when not known
+
+    def prefill(batch):
+        """Logits (prompts, V) after each prompt, and its keys and values."""
+        ids, ends = pad_right(batch, device)
+        prefilled = DynamicCache()
+        # Right padding under a causal mask: no real token sees a pad, and positions start at 0, so no attention mask
+        # is needed.
+        hidden = forward_hidden(model, input_ids=ids, use_cache=True, **{cache_name: prefilled})
+        return head(hidden[torch.arange(len(batch), device=device), ends - 1]), prefilled, ends
+
+    def decode(rows, length):
+        """Logits (rows, V) of the next token of the first rows, none of which has more than `length` keys."""
+        cache.step(position[:rows], length)
+        visible = torch.arange(length, device=device) <= position[:rows, None]  # (B, L)
+        hidden = forward_hidden(model, input_ids=token[:rows, None], position_ids=position[:rows, None],
+                                attention_mask=visible[:, None, None], use_cache=True, **{cache_name: cache})
+        return head(hidden[:, -1])
 
     def record(first, last, logits):
         """Samples for rows first..last, stores the tokens, and retires the rows that ended."""
-        nonlocal live
+        nonlocal live, longest
         rows = slice(first, last)
         token[rows], logprob = sample_tokens(logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature)
         tokens_out[request[rows], written[rows]] = token[rows].int()
         logprobs_out[request[rows], written[rows]] = logprob
         written[rows] += 1
         stopped = torch.isin(token[rows], stops)
+        # The one wait for the device in a step.
         ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0].tolist()
         for row in reversed(ended):
             index = int(request[first + row])
             lengths[index], finished[index] = int(written[first + row]), bool(stopped[row])
-            live -= 1
+            live, longest = live - 1, 0
             if first + row != live:  # the last live row takes the place, so that live rows stay together
                 cache.move(live, first + row)
                 for state in (request, token, position, written, uniforms):
@@ -198,32 +287,25 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
         if progress:
             progress(last - first, len(ended))
 
+    next_logits = DecodeGraphs(decode, slots, cache.length) if use_graphs(device) else decode
     while live or queued < len(prompts):
         free = min((slots - live) // samples, len(prompts) - queued)
         if free and (live == 0 or live <= slots * 3 // 4):
-            batch, first = prompts[queued:queued + free], live
-            ids, ends = pad_right(batch, device)
-            # Right padding under a causal mask: no real token sees a pad, and positions start at 0, so no attention
-            # mask is needed.
-            output = model.base_model(input_ids=ids, use_cache=True)
-            live += len(batch) * samples
-            cache.admit(output.past_key_values, slice(first, live), samples)
-            logits = head(output.last_hidden_state[torch.arange(len(batch), device=device), ends - 1])  # (prompts, V)
-            new = range(queued * samples, (queued + len(batch)) * samples)
+            logits, prefilled, ends = prefill(prompts[queued:queued + free])
+            first, live, longest = live, live + free * samples, 0
+            cache.admit(prefilled, slice(first, live), samples)
+            new = range(queued * samples, (queued + free) * samples)
             request[first:live] = torch.arange(new.start, new.stop, device=device)
             position[first:live] = ends.repeat_interleave(samples) - 1
             written[first:live] = 0
             drawn = np.stack([draw_uniforms(seed, i, max_new_tokens) for i in new])
             uniforms[first:live] = torch.from_numpy(drawn).to(device)
-            queued += len(batch)
+            queued += free
             record(first, live, logits.repeat_interleave(samples, dim=0))
-            continue
-        position[:live] += 1
-        cache.positions, cache.longest = position[:live], int(position[:live].max()) + 1
-        visible = torch.arange(cache.longest, device=device) <= position[:live, None]  # (B, L)
-        hidden = forward_hidden(model, input_ids=token[:live, None], position_ids=position[:live, None],
-                                attention_mask=visible[:, None, None], past_key_values=cache, use_cache=True)
-        record(0, live, head(hidden[:, -1]))
+        else:
+            position[:live] += 1
+            longest = longest + 1 if longest else int(position[:live].max()) + 1
+            record(0, live, next_logits(live, longest))
 
     tokens_out, logprobs_out = tokens_out.tolist(), logprobs_out.tolist()
     return [Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i])

@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+import rollout
 from rollout import ModelError, check_projection, generate, load_model, sample_tokens
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [4], [12, 3, 9], [1, 2, 3, 4, 5], [30, 20], [7] * 10, [21, 22, 23], [35, 1]]
@@ -143,6 +144,36 @@ def test_few_slots_write_the_same_as_many(model, slots):
     few, many = (generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=3, seed=1, slots=n) for n in (slots, 999))
     assert tokens(few) == tokens(many)
     torch.testing.assert_close(logprobs(few), logprobs(many), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("slots", [3, 16])
+def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monkeypatch, slots):
+    """Rows and length rounded up to powers of two: few shapes, and what the idle rows compute reaches nobody."""
+    exact, shapes = generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots), set()
+
+    def capture(graphs, shape):
+        shapes.add(shape)
+        return lambda: graphs.decode(*shape)
+
+    monkeypatch.setattr(rollout, "use_graphs", lambda device: True)
+    monkeypatch.setattr(rollout.DecodeGraphs, "capture", capture)
+    rounded = generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots)
+    assert tokens(rounded) == tokens(exact)
+    torch.testing.assert_close(logprobs(rounded), logprobs(exact), atol=1e-4, rtol=0)
+    limits = {1, 2, 4, 8, 16, 32, slots, max(map(len, PROMPTS)) + 20}
+    assert len(shapes) <= 12 and {n for shape in shapes for n in shape} <= limits
+
+
+def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypatch):
+    """A warning, once a shape, and the same tokens."""
+    def capture(graphs, shape):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(rollout, "use_graphs", lambda device: True)
+    monkeypatch.setattr(rollout.DecodeGraphs, "capture", capture)
+    with pytest.warns(UserWarning, match="without a CUDA graph"):
+        rollouts = generate(model, PROMPTS[:2], max_new_tokens=5, stop_ids=STOPS, temperature=0)
+    assert tokens(rollouts) == [naive_greedy(model, p, 5, STOPS)[0] for p in PROMPTS[:2]]
 
 
 def test_a_group_equals_separate_prompts(model):
