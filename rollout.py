@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
 @dataclass
@@ -46,8 +46,10 @@ def load_model(source, device):
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config._attn_implementation = "sdpa"  # whatever the file says: it may name a kernel on the hub, which is code
         model, found = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, attn_implementation="sdpa",
+            source, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True,
             output_loading_info=True)
     except (MemoryError, torch.OutOfMemoryError):
         raise

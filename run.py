@@ -133,7 +133,7 @@ class State:
     seconds: float = 0.0
     truncated: list = field(default_factory=list)  # of the current stage: one value since each validation
     accuracy: list = field(default_factory=list)
-    bad_steps: int = 0  # in a row, up to now, whose updates were all skipped for a loss or gradient that is not finite
+    bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
     since_validation: list = field(default_factory=list)  # truncated shares of the steps after the last validation
     evaluations: list = field(default_factory=list)  # one entry before training and after each stage
 

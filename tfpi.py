@@ -38,7 +38,7 @@ from run import new_run, parse_arguments, resumed_run
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 SAMPLING_ADVICE = "Lower --slots, or the budget."
-BAD_STEPS = 3  # in a row, without one finite update, after which a run stops
+BAD_STEPS = 3  # in a row, without one finite update: a run stops
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The operation
@@ -203,13 +203,13 @@ def train_stage(run, stage):
             bar.set_postfix_str(
                 f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, "
                 f"flat {line['flat_groups']:.0%}, grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
-            bad = metrics["skipped"] > 0
-            state.bad_steps = state.bad_steps + 1 if bad and not metrics["updates"] else 0
-            if bad or not metrics["updates"]:
-                why = (f"in {metrics['skipped']} minibatches the loss or its gradient was not finite" if bad
-                       else "every group was flat (all right or all wrong)")
-                bar.write(f"step {state.step}: {metrics['updates']} updates, since {why}; "
-                          f"{metrics['truncated']:.0%} of the responses were truncated.", file=sys.stderr)
+            skipped, updates = metrics["skipped"], metrics["updates"]
+            if skipped or not updates:
+                what = (f"{skipped} of {skipped + updates} updates left out, since loss or gradient was not finite"
+                        if skipped else "no update, since every group was flat (all right or all wrong)")
+                bar.write(f"step {state.step}: {what}; {metrics['truncated']:.0%} of the responses were truncated.",
+                          file=sys.stderr)
+            state.bad_steps = 0 if updates else state.bad_steps + (skipped > 0)
             if state.bad_steps == BAD_STEPS:
                 state.bad_steps = 0  # whoever resumes the run has changed something
                 run.save_checkpoint()

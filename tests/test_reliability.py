@@ -1,10 +1,9 @@
-"""A run survives crashes, full disks and bad numbers; checkpoints run no code; the same seed is the same run; log-probs against float64."""
+"""A run survives crashes, full disks and bad numbers; the same seed is the same run; log-probs against float64."""
 
 import errno
 import json
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -12,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import checkpoint
 import run as run_module
 import tfpi
 from grpo import token_logprobs
-from reward import math_reward
-from rollout import ModelError, generate, load_model, sample_tokens
+from rollout import ModelError, generate, sample_tokens
 from run import Run, new_run, resumed_run
 
 ROOT = Path(__file__).parent.parent
@@ -248,88 +246,6 @@ def test_a_foreign_checkpoint_is_refused(options):
     (run.folder / "checkpoint-500" / "state.json").write_text('{"global_step": 500}')
     with pytest.raises(ValueError, match="checkpoint-500 cannot be used.*state.json was not written by tfpi.py"):
         resumed_run({"out": options["out"]})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# No code from data
-
-
-@pytest.fixture
-def payload(tmp_path):
-    """(a pickle, a line of Python, the file that either would create if it ran)."""
-    mark = tmp_path / "ran"
-
-    class Payload:
-        def __reduce__(self):
-            return os.system, (f"touch {mark}",)
-
-    return pickle.dumps(Payload()), f"open({str(mark)!r}, 'w').close()", mark
-
-
-@pytest.mark.parametrize("file", ["optimizer.safetensors", "optimizer.pt", "model.safetensors", "pytorch_model.bin"])
-def test_a_pickle_in_a_checkpoint_is_not_loaded(file, options, payload):
-    """Whatever its name: torch.load without weights_only would run it."""
-    run = new_run(options)
-    run.save_checkpoint()
-    folder = run.folder / "checkpoint-0-0"
-    for weights in folder.glob("*.safetensors"):
-        if file.split(".")[0] in ("pytorch_model", weights.stem):
-            weights.unlink()
-    (folder / file).write_bytes(payload[0])
-    try:
-        resumed_run({"out": options["out"]})
-    except ValueError as error:
-        assert "cannot be used" in str(error)
-    assert not payload[2].exists()
-
-
-@pytest.fixture
-def model_folder(small, tmp_path):
-    """A copy of the small model, to spoil."""
-    model, tokenizer, _ = small
-    model.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-def change_json(path, **values):
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-@pytest.mark.parametrize("file, auto", [
-    ("config.json", {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}),
-    ("tokenizer_config.json", {"AutoTokenizer": ["evil.Evil", None]}),
-])
-def test_the_code_of_a_models_repository_is_not_run(file, auto, model_folder, payload):
-    """auto_map names Python files that come with a model; nobody is asked whether to run them, either."""
-    (model_folder / "evil.py").write_text(payload[1])
-    change_json(model_folder / file, auto_map=auto, model_type="evil")
-    try:
-        load_model(str(model_folder), "cpu")
-    except ModelError:
-        pass
-    assert not payload[2].exists()
-
-
-@pytest.mark.parametrize("template", [
-    "{{% for c in ''.__class__.__mro__[1].__subclasses__() %}}{{{{ c.__init__.__globals__ }}}}{{% endfor %}}",
-    "{{{{ cycler.__init__.__globals__.os.system('touch {mark}') }}}}",
-])
-def test_a_chat_template_runs_nothing(template, small, payload):
-    """Templates are programs, too, in a sandbox: what leaves it is an error, in one sentence."""
-    tokenizer = small[1].__class__.from_pretrained(small[0].name_or_path)
-    tokenizer.chat_template = template.format(mark=payload[2])
-    with pytest.raises(ModelError, match="chat template"):
-        tfpi.render(tokenizer, "What is 1 + 1?", "", True)
-    assert not payload[2].exists()
-
-
-def test_answers_and_problems_run_nothing(payload):
-    """The reward reads what a model wrote: it must not evaluate it."""
-    for text in (payload[1], f"__import__('os').system('touch {payload[2]}')", rf"\write18{{touch {payload[2]}}}"):
-        math_reward(f"\\boxed{{{text}}}", "4")
-        math_reward("\\boxed{4}", text)
-    assert not payload[2].exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
