@@ -17,10 +17,12 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from checkpoint import write_json
+from checks import check_device, default_device, memory_advice
 from problems import load_problems, load_split
 from reward import math_reward
-from rollout import generate, load_model
-from run import Config, default_device, find_settings
+from rollout import ModelError, generate, load_model
+from run import Config, find_settings
 
 MODES = ("thinking", "thinking_free")
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model label the steps;
@@ -56,6 +58,9 @@ def sample_and_grade(model, tokenizer, prompts, golds, *, samples, **options):
     """
     encoded = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
     rollouts = generate(model, encoded, samples=samples, **options)
+    if not all(math.isfinite(sum(r.logprobs)) for r in rollouts):
+        raise ModelError("the model's outputs are not finite any more, so there is nothing to sample from. Go on from "
+                         "an earlier checkpoint, with a lower --lr.")
     texts = [response_text(tokenizer, prompts[i // samples], r) for i, r in enumerate(rollouts)]
     return rollouts, texts, [math_reward(text, golds[i // samples]) for i, text in enumerate(texts)]
 
@@ -98,8 +103,38 @@ def format_row(name, mode, result):
             f"{100 * result['thought']:5.1f} % think, {100 * result['empty']:.1f} % empty blocks")
 
 
-def main():
-    from tfpi import render  # here, not above, since tfpi.py imports this file
+def report(run):
+    """Of a whole run: prints its table, writes summary.json and draws its figure."""
+    table, state = run.state.evaluations, run.state
+    first = table[0]["thinking"]
+    print(f"\nTest problems, avg@{first['k']} of {first['problems']} problems, budget {run.config.full_budget}:")
+    for entry in table:
+        for mode in MODES:
+            print(format_row(entry["name"], mode, entry[mode]))
+    seconds = run.seconds()
+    summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES},
+               "stages": table[1:], "generated_tokens": state.generated_tokens, "seconds": seconds}
+    write_json(run.folder / "summary.json", summary)
+    try:
+        from plot import draw_run
+        print(f"figure: {draw_run(run.folder)}")
+    except SystemExit as missing:  # matplotlib is optional
+        print(missing)
+    print(f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
+          f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}")
+
+
+def check_arguments(args):
+    for name, value, least in (("-k", args.k, 1), ("--problems", args.problems, 1), ("--slots", args.slots, 1),
+                               ("--budget", args.budget, 1), ("--seed", args.seed, 0), ("--show", args.show, 0),
+                               ("--temperature", args.temperature, 0)):
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"{name} {value} is not a number from {least} on.")
+    check_device(args.device)
+
+
+def main(argv=None):
+    from tfpi import check_block, render  # here, not above, since tfpi.py imports this file
 
     parser = argparse.ArgumentParser(description="Evaluate a model with and without thinking.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -116,15 +151,19 @@ def main():
                         help="responses sampled at once; lower it when memory runs out")
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--show", type=int, default=0, help="print this many sample responses a mode")
-    args = parser.parse_args()
-    settings = find_settings(args.model)
-    source, config = settings.pop("model"), Config(**settings)
+    args = parser.parse_args(argv)
     try:
+        check_arguments(args)
+        settings = find_settings(args.model)
+        source, config = settings.pop("model"), Config(**settings)
         problems = (load_problems(args.data) if args.data else load_split("test"))[:args.problems]
-        model, tokenizer, stop_ids = load_model(source, args.device)
+        with memory_advice("loading the model", "Use a smaller one, or --device cpu."):
+            model, tokenizer, stop_ids = load_model(source, args.device)
+        check_block(tokenizer)
         for mode in MODES if args.mode == "both" else [args.mode.replace("-", "_")]:
             prompts = [render(tokenizer, p.problem, config.instruction, mode == "thinking") for p in problems]
-            with tqdm(total=len(problems) * args.k, desc=mode, leave=False, disable=None) as bar:
+            bar = tqdm(total=len(problems) * args.k, desc=mode, leave=False, disable=None)
+            with bar, memory_advice("sampling", "Lower --slots or --budget."):
                 result = evaluate(model, tokenizer, prompts, [p.answer for p in problems], k=args.k,
                                   budget=args.budget or config.full_budget, stop_ids=stop_ids,
                                   temperature=args.temperature, seed=args.seed, slots=args.slots,
@@ -134,8 +173,10 @@ def main():
             for i, (text, reward) in enumerate(result["responses"][:args.show * args.k:args.k]):
                 print(f"\n--- {problems[i].problem}\n{text}\n"
                       f"--- reward {reward:.0f}, the answer is {problems[i].answer}")
-    except ValueError as error:  # DataError and ModelError are ValueErrors
+    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
         sys.exit(f"eval: {error}")
+    except KeyboardInterrupt:
+        sys.exit("eval: stopped.")
 
 
 if __name__ == "__main__":

@@ -292,13 +292,14 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
 
     advantages: (len(rollouts),). Old log-probs are the sampler's own (nothing is computed twice); `logprob_gap`, the
     mean |difference| to the trainer's before the first step, is 0 up to rounding in fp32 and worth watching in bf16.
-    A step whose gradient is not finite is skipped and counted.
+    Of the optimizer steps, `updates` were taken and `skipped` were not, since their loss or gradient was not finite;
+    the other metrics are means over the minibatches that were taken, 0 if there was none.
     """
     if not rollouts:  # every group was flat: nothing to learn from, which is no reason to stop
-        return {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "skipped": 1}
+        return {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "updates": 0, "skipped": 0}
     model.eval()  # dropout off, or the ratio is not 1 on the policy that sampled
     lengths = [len(r.response_ids) for r in rollouts]
-    steps = []
+    taken, skipped = [], 0
     for part in np.array_split(np.arange(len(rollouts)), min(config.minibatches, len(rollouts))):
         optimizer.zero_grad(set_to_none=True)
         metrics = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
@@ -320,9 +321,11 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
             metrics["clipped"] += share * clipped.item()
             metrics["logprob_gap"] += share * (logprobs - old).abs().mean().item()
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
-        metrics["skipped"] = int(not np.isfinite(metrics["grad_norm"] + metrics["loss"]))
-        if not metrics["skipped"]:
+        if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()
-        steps.append(metrics)
-    mean = {key: float(np.mean([m[key] for m in steps])) for key in steps[0]}
-    return mean | {"logprob_gap": steps[0]["logprob_gap"], "skipped": sum(m["skipped"] for m in steps)}
+            taken.append(metrics)
+        else:
+            skipped += 1
+    mean = {key: float(np.mean([m[key] for m in taken])) if taken else 0.0 for key in metrics}
+    mean["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
+    return mean | {"updates": len(taken), "skipped": skipped}

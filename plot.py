@@ -75,5 +75,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="the run's folder, such as runs/small")
     try:
         print(draw_run(parser.parse_args().folder))
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"plot: not a finished run ({error}). Give the folder that tfpi.py wrote.")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        sys.exit(f"plot: not a finished run ({error!r}). Give the folder that tfpi.py wrote.")

@@ -16,7 +16,9 @@ out: proofs, multiple choice, anything whose answer is not one exact value, sinc
 
 import argparse
 import json
+import math
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,11 +158,17 @@ class DataError(ValueError):
     """A data file that cannot be used; the message names file, line and remedy."""
 
 
+def usable(value):
+    """Whether a value can be a question or an answer: whole text, or a finite number."""
+    if isinstance(value, str):
+        return bool(value.strip()) and not re.search("[\ud800-\udfff]", value)  # halves of characters cannot be encoded
+    return type(value) is int or type(value) is float and math.isfinite(value)
+
+
 def find_column(row, names, where):
     for name in names:
-        value = row.get(name)
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
+        if usable(row.get(name)):
+            return str(row[name]).strip()
     raise DataError(f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). "
                     "Add it or remove the line.")
 
@@ -186,7 +194,7 @@ def load_problems(path):
             row = json.loads(raw.decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise DataError(f"{where}: not UTF-8. Save the file as UTF-8.") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: not JSON ({error}). Each line must be one object.") from None
         if not isinstance(row, dict):
             raise DataError(f'{where}: not an object. Write {{"problem": "...", "answer": "..."}}.')

@@ -2,7 +2,7 @@
 
     runs/NAME/config.json            the options
     runs/NAME/metrics.jsonl          one line a step
-    runs/NAME/checkpoint-STEP/       model, optimizer and state: all that --resume needs
+    runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs (checkpoint.py)
     runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage
     runs/NAME/summary.json           the measurements before and after
 
@@ -10,18 +10,25 @@ Every random stream of a run is keyed by (seed, step), so a checkpoint holds no 
 paper's hyper-parameters (Section 4, "shared by all methods"); a preset replaces those that a model needs otherwise.
 """
 
+import argparse
 import json
 import os
-import shutil
+import re
+import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
-from problems import load_data
-from rollout import load_model
+from checkpoint import (flush, keep_steps, load_optimizer, read_json, remove_folder, save_model, save_optimizer,
+                        write_folder, write_json)
+from checks import check_config, default_device
+from problems import DataError, load_data
+from rollout import is_finite, load_model
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration: one dataclass, whose fields are the command line
@@ -71,7 +78,7 @@ class Config:
 DS = {"budgets": "2048,4096,8192"}
 PRESETS = {
     "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "80,112,160", "full_budget": 640,
-              "prompts": 64, "lr": 1e-4, "minibatches": 2, "draws": 1, "slots": 512, "stage_steps": 45,
+              "prompts": 64, "lr": 1e-4, "minibatches": 2, "draws": 1, "slots": 512, "micro_tokens": 2048, "stage_steps": 45,
               "validate_every": 5, "validation_problems": 250, "eval_problems": 250, "instruction": ""},
     "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
     "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
@@ -85,19 +92,26 @@ def find_settings(model):
 
     Among them, `model` is where to load it from.
     """
-    run_config = Path(model).parent / "config.json"
     if model in PRESETS:
         return dict(PRESETS[model])
-    if (Path(model).is_dir() and Path(model).resolve() == Path(PRESETS["small"]["model"])):
+    if Path(model).is_dir() and Path(model).resolve() == Path(PRESETS["small"]["model"]):
         return dict(PRESETS["small"])
-    if (Path(model).is_dir() and run_config.exists()
-            and "full_budget" in (saved := json.loads(run_config.read_text()))):
+    run_config = Path(model).parent / "config.json"
+    if Path(model).is_dir() and run_config.exists() and b'"full_budget"' in run_config.read_bytes():
+        saved = asdict(read_json(run_config, Config))
         return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
     return {"model": model}
 
 
-def default_device():
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+def parse_arguments(argv):
+    """The command line: (options given, resume). What is not given comes from the model's preset, else Config."""
+    parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
+    for f in fields(Config):
+        text = f"{f.metadata['help']} (default: {f.default or 'none'})"
+        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=text.replace("%", "%%"))
+    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
+    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+    return given, given.pop("resume")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -119,6 +133,7 @@ class State:
     seconds: float = 0.0
     truncated: list = field(default_factory=list)  # of the current stage: one value since each validation
     accuracy: list = field(default_factory=list)
+    bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
     since_validation: list = field(default_factory=list)  # truncated shares of the steps after the last validation
     evaluations: list = field(default_factory=list)  # one entry before training and after each stage
 
@@ -126,7 +141,7 @@ class State:
 class Run:
     """Everything a step needs.
 
-    Folder layout: config.json, metrics.jsonl, checkpoint-STEP/, one Hugging Face folder a stage, summary.json.
+    Folder layout: see the head of this file.
     """
 
     def __init__(self, config, folder, source, state=None):
@@ -147,73 +162,126 @@ class Run:
         # On a GPU: weights and optimizer in fp32, since an lr of 1e-6 is lost in bf16 weights; the matmuls in bf16.
         return torch.autocast("cuda", torch.bfloat16) if self.device.startswith("cuda") else nullcontext()
 
+    def log(self, line):
+        """Appends one step's metrics to metrics.jsonl."""
+        path, text = self.folder / "metrics.jsonl", json.dumps(line, allow_nan=False)
+        try:
+            with open(path, "a") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {path} ({error.strerror}). Free space there.") from None
+
     def save_checkpoint(self):
-        """Writes it beside and renames it, so that it is either whole or absent; the one before is removed after."""
+        """Saves all that --resume needs; the checkpoint before is removed once this one is whole on the disk."""
+        if not is_finite(self.model):
+            tqdm.write("no checkpoint was written, since the weights are not finite.", file=sys.stderr)
+            return
         self.state.seconds = self.seconds()
-        final, partial = self.folder / f"checkpoint-{self.state.step}", self.folder / "partial-checkpoint"
-        shutil.rmtree(partial, ignore_errors=True)
-        save_model(self, partial)
-        torch.save(self.optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "state.json").write_text(json.dumps(asdict(self.state)))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
+        # Two of one name never differ, so none is ever replaced: a step changes the first number, a stage's end the
+        # second.
+        final = self.folder / f"checkpoint-{self.state.step}-{self.state.stage}"
+        if not final.exists():
+            if (metrics := self.folder / "metrics.jsonl").exists():
+                flush(metrics)
+            write_folder(final, self.fill_checkpoint)
         for old in self.folder.glob("checkpoint-*"):
             if old != final:
-                shutil.rmtree(old)
+                remove_folder(old)
+
+    def fill_checkpoint(self, folder):
+        save_model(self, folder)
+        save_optimizer(self, folder / "optimizer.safetensors")
+        write_json(folder / "state.json", asdict(self.state))
 
 
-def save_model(run, folder):
-    run.model.save_pretrained(folder)
-    run.tokenizer.save_pretrained(folder)
-
-
-def check_config(config):
-    """Raises ValueError, naming the option, for values no run can have."""
-    if config.recipe not in ("tfpi", "tfpi+rl", "direct"):
-        raise ValueError(f"--recipe {config.recipe} is not one of tfpi, tfpi+rl, direct.")
-    if config.normalizer not in ("dapo", "grpo", "dr_grpo"):
-        raise ValueError(f"--normalizer {config.normalizer} is not one of dapo, grpo, dr_grpo.")
-    if not all(b.strip().isdigit() and int(b) > 0 for b in config.budgets.split(",")):
-        raise ValueError(f"--budgets {config.budgets} is not a list of positive numbers such as 2048,4096,8192.")
-    if config.group < 2:
-        raise ValueError("--group must be at least 2: the advantage compares the responses to one prompt.")
-    for f in fields(Config):
-        value = getattr(config, f.name)
-        if isinstance(f.default, int) and value < (0 if f.name in ("seed", "steps") else 1):
-            raise ValueError(f"--{f.name.replace('_', '-')} {value} is too small.")
-
-
-def new_run(given):
-    """A run in a folder of its own, which nobody has written to before."""
+def new_run(given, check=None):
+    """A run in a folder of its own, which nobody has written to before; check(run) may refuse it before that."""
     model = given.get("model", "small")
     settings = find_settings(model)
     config = Config(**(settings | {"model": model} | given))
     check_config(config)
-    folder = Path(config.out or Path("runs") / Path(model).name)
-    if folder.exists() and config.out:
+    folder = run_folder(given)
+    if os.path.lexists(folder) and config.out:
         raise ValueError(f"{folder} exists. Give --out another folder, or --resume to continue the run in it.")
-    free = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 1_000_000))
-    while folder.exists():
-        folder = next(free)
     run = Run(config, folder, settings.get("model", model))
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if check:
+        check(run)
+    free = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 1_000_000))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Made beside and renamed, so that there is no run without its options.
+        with tempfile.TemporaryDirectory(prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True) as beside:
+            (made := Path(beside) / "run").mkdir()
+            write_json(made / "config.json", asdict(config))
+            while os.path.lexists(run.folder):
+                run.folder = next(free)
+            os.rename(made, run.folder)
+            flush(folder.parent)
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror or error}). "
+                      "Give --out a folder that can be made.") from None
     return run
+
+
+def run_folder(given):
+    return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
+
+
+# What a run's state and its table of measurements rest on.
+FIXED = ("model", "recipe", "data", "seed", "budgets", "full_budget", "temperature", "instruction", "validate_every",
+         "validation_problems", "eval_problems", "eval_samples")
 
 
 def resumed_run(given):
-    """The run in --out from its newest checkpoint on; options given again replace those of the run."""
-    folder = Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).name)
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    if not checkpoints:
-        raise ValueError(f"there is no checkpoint in {folder}. Give --out the folder of the run to resume.")
-    config = Config(**(json.loads((folder / "config.json").read_text()) | given))
+    """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
+
+    Options given again replace those of the run, but for FIXED ones.
+    """
+    folder = run_folder(given)
+    if not (folder / "config.json").exists():
+        raise ValueError(f"there is no run in {folder}. Give --out the folder of the run to resume, or leave out "
+                         "--resume to start one.")
+    saved = asdict(read_json(folder / "config.json", Config))
+    for name in FIXED:
+        if given.get(name, saved[name]) != saved[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"the run in {folder} has {option} {saved[name]!r}, which --resume cannot change. "
+                             f"Leave {option} out, or start another run.")
+    config = Config(**(saved | given | {"out": saved["out"]}))
     check_config(config)
-    run = Run(config, folder, checkpoints[-1], State(**json.loads((checkpoints[-1] / "state.json").read_text())))
-    run.optimizer.load_state_dict(torch.load(checkpoints[-1] / "optimizer.pt", weights_only=True))
-    metrics = folder / "metrics.jsonl"
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-    # Steps after the checkpoint will be done again, so their lines go.
-    metrics.write_text("".join(line for line in lines
-                               if line.endswith("\n") and json.loads(line)["step"] <= run.state.step))
+    run = load_checkpoint(config, folder)
+    if config != Config(**saved):
+        write_json(folder / "config.json", asdict(config))
+    keep_steps(folder / "metrics.jsonl", run.state.step)
     return run
+
+
+def load_checkpoint(config, folder):
+    """The run as its newest checkpoint that can be read has it; a damaged one is put aside, not removed.
+
+    An older one is as good, only less far: the steps since are done again, alike.
+    """
+    def numbers(path):
+        return [int(n) for n in re.findall(r"\d+", path.name)]
+
+    damaged = []
+    for path in sorted(folder.glob("checkpoint-*"), key=numbers, reverse=True):
+        try:
+            run = Run(config, folder, str(path), read_json(path / "state.json", State))
+            load_optimizer(run, path / "optimizer.safetensors")
+        except DataError:
+            raise
+        except ValueError as error:  # ModelError among them
+            damaged.append((path, error))
+            continue
+        for bad, error in damaged:
+            aside = folder / f"damaged-{bad.name}-{time.time_ns()}"
+            os.replace(bad, aside)
+            print(f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from {path}.",
+                  file=sys.stderr)
+        return run
+    if damaged:
+        path, error = damaged[0]
+        raise ValueError(f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or remove it "
+                         "to begin the run again with --resume.")
+    return Run(config, folder, find_settings(config.model)["model"])

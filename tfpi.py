@@ -17,24 +17,28 @@ Left out: several GPUs, an inference server, the paper's benchmarks beyond mathe
 paper has no length reward).
 """
 
-import argparse
-import json
+import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from eval import MODES, evaluate, format_row, sample_and_grade, verification_share
+from checkpoint import save_model, write_folder
+from checks import memory_advice
+from eval import MODES, evaluate, format_row, report, sample_and_grade, verification_share
 from grpo import UpdateConfig, dynamic_sampling, flat_groups, group_advantages, update
 from problems import take_problems
-from run import Config, new_run, resumed_run, save_model
+from rollout import ModelError, check_request
+from run import new_run, parse_arguments, resumed_run
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
+SAMPLING_ADVICE = "Lower --slots, or the budget."
+BAD_STEPS = 3  # in a row, without one finite update: a run stops
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The operation
@@ -57,12 +61,35 @@ def render(tokenizer, question, instruction, thinking):
     """The prompt x (thinking) or x' (thinking-free) of one question, as text."""
     content = f"{question}\n{instruction}" if instruction else question
     messages = [{"role": "user", "content": content}]
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    try:
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is a program of the model's author, in a sandbox
+        raise ModelError(f"the model's chat template fails ({error}). Mend it, or use another model.") from None
     return prompt if thinking else think_free(prompt)
 
 
 def render_all(run, problems, thinking):
     return [render(run.tokenizer, p.problem, run.config.instruction, thinking) for p in problems]
+
+
+def check_block(tokenizer):
+    """Raises ModelError if the tokenizer loses the empty block; how many tokens `</think>` takes does not matter."""
+    ids = tokenizer(EMPTY_BLOCK, add_special_tokens=False)["input_ids"]
+    if tokenizer.decode(ids).strip() != EMPTY_BLOCK.strip():
+        raise ModelError(f"the tokenizer makes {tokenizer.decode(ids)!r} of the empty thinking block, so no model can "
+                         "see it. Use a model whose vocabulary can write <think> and </think>.")
+
+
+def check_prompts(run):
+    """Refuses, before anything is written or sampled, prompts that some later step could not sample from."""
+    config = run.config
+    check_block(run.tokenizer)
+    largest = {stage.thinking: stage.budget for stage in sorted(stages(config), key=lambda stage: stage.budget)}
+    measured = run.validation[:config.validation_problems] + run.test[:config.eval_problems]
+    for thinking, problems, budget in ([(mode, run.train, largest[mode]) for mode in largest]
+                                       + [(mode, measured, config.full_budget) for mode in (True, False)]):
+        encoded = run.tokenizer(render_all(run, problems, thinking), add_special_tokens=False)["input_ids"]
+        check_request(run.model, encoded, budget, config.temperature)
 
 
 @dataclass(frozen=True)
@@ -109,7 +136,7 @@ def sample_groups(run, stage, draw):
     run.state.cursor += count
     prompts = render_all(run, problems, stage.thinking)
     bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None)
-    with bar, run.autocast():
+    with bar, run.autocast(), memory_advice("sampling", SAMPLING_ADVICE):
         rollouts, texts, rewards = sample_and_grade(
             run.model, run.tokenizer, prompts, [p.answer for p in problems], samples=config.group,
             max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature,
@@ -138,7 +165,7 @@ def train_step(run, stage):
     options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer,
                            config.minibatches, config.micro_tokens)
     advantages = group_advantages(kept_rewards, config.group)
-    with run.autocast():
+    with run.autocast(), memory_advice("updating the model", "Lower --micro-tokens."):
         metrics |= update(run.model, run.optimizer, kept, advantages, options, stage.budget)
     run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
     problem, text = responses[0]
@@ -154,14 +181,12 @@ def is_over(config, state):
 
 
 def train_stage(run, stage):
-    """Trains until the stage is over; False if the user asked to stop before."""
+    """Trains until the stage is over, or the user asks to stop; ValueError after BAD_STEPS steps without an update."""
     config, state = run.config, run.state
     bar = tqdm(total=config.steps or config.stage_steps, initial=state.stage_step,
                desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
     with bar:
-        while not is_over(config, state):
-            if run.stop:
-                return False
+        while not run.stop and not is_over(config, state):
             metrics, sample = train_step(run, stage)
             state.since_validation.append(metrics["truncated"])
             line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step, "budget": stage.budget,
@@ -173,23 +198,29 @@ def train_stage(run, stage):
                 state.truncated.append(float(np.mean(state.since_validation)))
                 state.since_validation = []
             line |= {"generated_tokens": state.generated_tokens, "seconds": run.seconds()}
-            with open(run.folder / "metrics.jsonl", "a") as file:
-                file.write(json.dumps(line) + "\n")
+            run.log(line)
             bar.update(1)
             bar.set_postfix_str(
                 f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, "
                 f"flat {line['flat_groups']:.0%}, grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
-            if metrics["skipped"]:
-                why = ("every group was flat (all right or all wrong)" if metrics["flat_groups"] == 1
-                       else "the loss or its gradient was not finite")
-                bar.write(f"step {state.step}: no update, since {why}; "
-                          f"{metrics['truncated']:.0%} of the responses were truncated.", file=sys.stderr)
+            skipped, updates = metrics["skipped"], metrics["updates"]
+            if skipped or not updates:
+                what = (f"{skipped} of {skipped + updates} updates left out, since loss or gradient was not finite"
+                        if skipped else "no update, since every group was flat (all right or all wrong)")
+                bar.write(f"step {state.step}: {what}; {metrics['truncated']:.0%} of the responses were truncated.",
+                          file=sys.stderr)
+            state.bad_steps = 0 if updates else state.bad_steps + (skipped > 0)
+            if state.bad_steps == BAD_STEPS:
+                state.bad_steps = 0  # whoever resumes the run has changed something
+                run.save_checkpoint()
+                raise ValueError(f"in {BAD_STEPS} steps in a row the loss or its gradient was not finite. The weights "
+                                 "are those before these steps. Lower --lr and go on.")
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
             if state.stage_step % config.save_every == 0:
                 run.save_checkpoint()
-        bar.write(f"{stage.name} is over after {state.stage_step} steps.", file=sys.stderr)
-    return True
+        if is_over(config, state):
+            bar.write(f"{stage.name} is over after {state.stage_step} steps.", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -204,7 +235,7 @@ def measure(run, problems, thinking, samples, label):
     config, name = run.config, "thinking" if thinking else "thinking-free"
     prompts, answers = render_all(run, problems, thinking), [p.answer for p in problems]
     bar = tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None)
-    with bar, run.autocast():
+    with bar, run.autocast(), memory_advice("sampling", SAMPLING_ADVICE):
         return evaluate(run.model, run.tokenizer, prompts, answers, k=samples, budget=config.full_budget,
                         stop_ids=run.stop_ids, temperature=config.temperature,
                         seed=stream_seed(config.seed, 0, 1), slots=config.slots,
@@ -224,42 +255,26 @@ def measure_both(run, name):
 
 
 def train(run):
-    """All stages of the recipe from where the run is; False if the user asked to stop."""
+    """All stages of the recipe from where the run is; False if the user asked to stop.
+
+    What is killed between two checkpoints is done again from the first of them on, alike: every random stream is
+    keyed by seed and step. So a stage's end needs one checkpoint, not one for each of its parts.
+    """
     plan = stages(run.config)
     if not run.state.evaluations:
         measure_both(run, "before")
         run.save_checkpoint()
     while run.state.stage < len(plan):
         stage = plan[run.state.stage]
-        if not train_stage(run, stage):
+        train_stage(run, stage)
+        if run.stop:
             return False
-        save_model(run, run.folder / stage.name)
+        write_folder(run.folder / stage.name, lambda folder: save_model(run, folder))
         measure_both(run, stage.name)
         run.state.stage, run.state.stage_step = run.state.stage + 1, 0
         run.state.accuracy, run.state.truncated, run.state.since_validation = [], [], []
         run.save_checkpoint()
     return True
-
-
-def finish(run):
-    """Prints the table, writes summary.json and draws the run's figure."""
-    table, state = run.state.evaluations, run.state
-    first = table[0]["thinking"]
-    print(f"\nTest problems, avg@{first['k']} of {first['problems']} problems, budget {run.config.full_budget}:")
-    for entry in table:
-        for mode in MODES:
-            print(format_row(entry["name"], mode, entry[mode]))
-    seconds = run.seconds()
-    summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES},
-               "stages": table[1:], "generated_tokens": state.generated_tokens, "seconds": seconds}
-    (run.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    try:
-        from plot import draw_run
-        print(f"figure: {draw_run(run.folder)}")
-    except SystemExit as missing:  # matplotlib is optional
-        print(missing)
-    print(f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
-          f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}")
 
 
 def describe(run):
@@ -276,17 +291,6 @@ def describe(run):
           else "  the time left stands beside each bar")
 
 
-def parse_arguments(argv):
-    """The command line: (options given, resume). What is not given comes from the model's preset, else Config."""
-    parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
-    for f in fields(Config):
-        text = f"{f.metadata['help']} (default: {f.default or 'none'})"
-        parser.add_argument("--" + f.name.replace("_", "-"), type=type(f.default), help=text.replace("%", "%%"))
-    parser.add_argument("--resume", action="store_true", help="continue the interrupted run in --out")
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    return given, given.pop("resume")
-
-
 def main(argv=None):
     given, resume = parse_arguments(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading and saving
@@ -297,22 +301,25 @@ def main(argv=None):
         if run is None or run.stop:
             raise KeyboardInterrupt
         run.stop = True
-        tqdm.write("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once.", file=sys.stderr)
+        # Not print: the signal may have come in the middle of another one, which cannot be entered twice.
+        os.write(2, b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once.\n")
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
     try:
-        run = resumed_run(given) if resume else new_run(given)
+        with memory_advice("loading the model", "Use a smaller one, or --device cpu."):
+            run = resumed_run(given) if resume else new_run(given, check_prompts)
         describe(run)
         if train(run):
-            return finish(run)
+            return report(run)
         run.save_checkpoint()
-    except (ValueError, OSError) as error:  # DataError and ModelError among them
-        sys.exit(f"tfpi: {error}")
+        reason = "stopped."
+    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError among them
+        reason = f"{error}"
     except KeyboardInterrupt:
-        if run is None or not run.state.evaluations:
-            sys.exit("stopped; nothing was lost, since no step was done.")
-    sys.exit(f"stopped. To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}")
+        reason = "stopped at once."
+    sys.exit(f"tfpi: {reason}"
+             + (f" To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}" if run else ""))
 
 
 if __name__ == "__main__":

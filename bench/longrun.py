@@ -1,0 +1,67 @@
+"""Whether a long run stays within its memory: 500 tiny steps in one process, checkpoints and validations included.
+
+    python bench/longrun.py
+
+The resident memory is read after each step; its slope is that of the least-squares line after a warm-up of 100 steps,
+in which allocators and caches fill. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import tfpi
+from run import Run, new_run
+
+OPTIONS = {"model": "small", "device": "cpu", "budgets": "16", "full_budget": 32, "prompts": 4, "group": 4,
+           "validate_every": 10, "validation_problems": 4, "eval_problems": 4, "eval_samples": 1, "save_every": 50}
+WARM_UP = 100
+
+
+def resident():
+    """This process's memory in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class Watched(Run):
+    """A run that notes its memory whenever it logs a step."""
+
+    memory: list = []
+
+    def log(self, line):
+        super().log(line)
+        self.memory.append(resident())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=500)
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = new_run(OPTIONS | {"steps": args.steps, "out": f"{scratch}/run"})
+        run.__class__ = Watched
+        tfpi.train(run)
+        size = (run.folder / "metrics.jsonl").stat().st_size
+        seconds = run.seconds()
+    memory = np.array(run.memory)
+    steps = np.arange(1, len(memory) + 1)
+    slope = 100 * np.polyfit(steps[WARM_UP:], memory[WARM_UP:], 1)[0]
+    for step in [1, *range(50, len(memory) + 1, 50)]:
+        print(f"step {step:4}: {memory[step - 1]:7.1f} MB")
+    print(f"{args.steps} steps in {seconds:.0f} s; after step {WARM_UP} memory grows by {slope:.2f} MB per 100 steps; "
+          f"metrics.jsonl has {size / 1e3:.0f} kB")
+    print(json.dumps({"bench": "longrun", "steps": args.steps, "seconds": seconds, "mb_per_100_steps": slope,
+                      "mb_first": memory[0], "mb_last": memory[-1], "metrics_bytes": size}))
+
+
+if __name__ == "__main__":
+    main()

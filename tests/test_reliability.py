@@ -1,0 +1,372 @@
+"""A run survives crashes, full disks and bad numbers; the same seed is the same run; log-probs against float64."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import checkpoint
+import run as run_module
+import tfpi
+from grpo import token_logprobs
+from rollout import ModelError, generate, sample_tokens
+from run import Run, new_run, resumed_run
+
+ROOT = Path(__file__).parent.parent
+TIMES = ("seconds", "rollout_seconds", "step_seconds")
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the code catches it."""
+
+
+@pytest.fixture
+def options(tiny_options, tmp_path):
+    """A run of two stages of two steps, with a checkpoint after each step."""
+    return tiny_options | {"save_every": 1, "eval_problems": 2, "validation_problems": 2, "full_budget": 32, "out": str(tmp_path / "run")}
+
+
+def trained(options, **changes):
+    run = new_run(options | changes)
+    tfpi.train(run)
+    return run
+
+
+def outcome(folder):
+    """What a run leaves: weights and optimizer of its last checkpoint, models of its stages, metrics without their times, measurements."""
+    last, = folder.glob("checkpoint-*")
+    tensors = {str(path.relative_to(folder)): load_file(path) for path in folder.rglob("*.safetensors")}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return ({file: {name: tensor.tolist() for name, tensor in named.items()} for file, named in tensors.items()},
+            [{key: value for key, value in line.items() if key not in TIMES} for line in lines],
+            json.loads((last / "state.json").read_text()) | {"seconds": 0})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Resume
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The outcome of the run of `options` that nobody killed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    trained({"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 32, "prompts": 4, "group": 4, "validate_every": 1,
+             "validation_problems": 2, "eval_problems": 2, "eval_samples": 1, "save_every": 1, "out": str(folder)})
+    return outcome(folder)
+
+
+def kill_in(monkeypatch, owner, name, call):
+    """Kills the run in the call number `call` of a function, before the function has done anything."""
+    original, calls = getattr(owner, name), []
+
+    def dying(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+def tear_a_line(run, line):
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(line)[:40])
+    raise Killed
+
+
+@pytest.mark.parametrize("owner, name, call", [
+    (tfpi, "measure_both", 1),  # the evaluation before training: no checkpoint yet
+    (run_module, "save_optimizer", 1),  # the first checkpoint is half written
+    (run_module, "save_optimizer", 3),  # a later one is
+    (checkpoint.os, "replace", 5),  # it is whole, but has not its name yet
+    (run_module, "remove_folder", 1),  # it has its name, the one before is still there
+    (checkpoint.shutil, "rmtree", 5),  # the one before is half removed
+    (tfpi, "save_model", 1),  # stage 1 is over, its model half written
+    (tfpi, "measure_both", 2),  # its model is written, but not measured
+    (tfpi, "measure_both", 3),  # the same of stage 2
+])
+def test_a_killed_run_ends_as_if_nothing_had_happened(owner, name, call, options, tmp_path, uninterrupted):
+    """Killed at its most delicate moments and resumed: weights, optimizer, metrics and measurements are equal, bit for bit."""
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
+        kill_in(monkeypatch, owner, name, call)
+        trained(options)
+    tfpi.train(resumed_run({"out": options["out"]}))
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_torn_line_of_metrics_is_written_again(options, tmp_path, uninterrupted, monkeypatch):
+    """Killed while the third step's line was written: it stands there once, and whole."""
+    log = Run.log
+    monkeypatch.setattr(Run, "log", lambda run, line: tear_a_line(run, line) if line["step"] == 3 else log(run, line))
+    with pytest.raises(Killed):
+        trained(options)
+    monkeypatch.undo()
+    tfpi.train(resumed_run({"out": options["out"]}))
+    assert outcome(tmp_path / "run")[1] == uninterrupted[1]
+
+
+def test_there_is_no_run_without_its_options(options, tmp_path, monkeypatch):
+    """Killed while config.json is written: the run's folder is not there yet, so the same command starts it."""
+    kill_in(monkeypatch, checkpoint.os, "replace", 1)
+    with pytest.raises(Killed):
+        new_run(options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_are_never_written_again_when_resuming(options, tmp_path, monkeypatch):
+    """Lines of steps that the checkpoint knows are not touched, so a crash while resuming cannot lose them."""
+    run = trained(options)
+    metrics = run.folder / "metrics.jsonl"
+    inode, text = metrics.stat().st_ino, metrics.read_text()
+    metrics.write_text(text + '{"step": 5}\n')
+    monkeypatch.setattr(Path, "write_text", None)
+    resumed_run({"out": options["out"]})
+    assert metrics.read_text() == text and metrics.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("name, value", [("model", "qwen3-4b"), ("recipe", "direct"), ("seed", 1), ("data", "other.jsonl"), ("budgets", "8,16")])
+def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
+    new_run(options)
+    with pytest.raises(ValueError, match=f"--{name} .*cannot change"):
+        resumed_run({"out": options["out"], name: value})
+
+
+def test_an_option_given_again_replaces_the_runs_own_for_good(options):
+    """The learning rate reaches the optimizer, whose saved state would otherwise bring the old one back."""
+    trained(options)
+    for given in ({"lr": 0.25}, {}):
+        assert resumed_run({"out": options["out"]} | given).optimizer.param_groups[0]["lr"] == 0.25
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Signals
+
+
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, tmp_path):
+    """What a job scheduler sends is answered like Ctrl-C."""
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in (options | {"steps": 1000}).items()]
+    process = subprocess.Popen([sys.executable, "tfpi.py", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "a sample" in line:  # the first step is done
+            process.send_signal(signal.SIGTERM)
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "--resume --out" in errors and "Traceback" not in errors
+    assert list((tmp_path / "run").glob("checkpoint-*"))
+
+
+@pytest.fixture
+def handlers():
+    """Puts the signal handlers back that tfpi.main replaces."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+def test_a_second_signal_stops_at_once(options, handlers, monkeypatch):
+    """The step that is being done is not waited for; the last checkpoint stays."""
+    def two_signals(run, stage):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("still running")
+
+    monkeypatch.setattr(tfpi, "train_step", two_signals)
+    with pytest.raises(SystemExit, match="stopped at once.*--resume"):
+        tfpi.main([f"--{name.replace('_', '-')}={value}" for name, value in options.items()])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Disks and checkpoints that fail
+
+
+def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
+    """The checkpoint before stays whole, nothing half written keeps its space, and one sentence says what to do."""
+    run = trained(options)
+    before, lines = outcome(run.folder), (run.folder / "metrics.jsonl").read_text()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_module, "save_optimizer", full)
+    run.state.step += 1
+    with pytest.raises(OSError, match="No space left.*Free space"):
+        run.save_checkpoint()
+    assert outcome(run.folder) == before and (run.folder / "metrics.jsonl").read_text() == lines
+    assert not (run.folder / "partial").exists()
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+
+FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "tokenizer.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_truncated_checkpoint_is_named(file, options):
+    """There is no older one to go on from: the sentence says which folder is bad, and nothing is removed."""
+    run = new_run(options)
+    run.save_checkpoint()
+    path = run.folder / "checkpoint-0-0"
+    damage(path / file)
+    with pytest.raises(ValueError, match="checkpoint-0-0 cannot be used.*Put a copy"):
+        resumed_run({"out": options["out"]})
+    assert path.exists()
+
+
+def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(options, tmp_path, uninterrupted, capsys):
+    """Killed before the older one was removed, and the newer one damaged: the run goes on from the older, to the same end."""
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
+        kill_in(monkeypatch, run_module, "remove_folder", 2)
+        trained(options)
+    damage(tmp_path / "run" / "checkpoint-2-0" / "optimizer.safetensors")
+    run = resumed_run({"out": options["out"]})
+    assert run.state.step == 1 and "checkpoint-2-0 cannot be used" in capsys.readouterr().err
+    tfpi.train(run)
+    aside, = (tmp_path / "run").glob("damaged-*")
+    assert len(list(aside.iterdir())) > 3
+    for path in aside.glob("*.safetensors"):
+        path.unlink()
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_foreign_checkpoint_is_refused(options):
+    """A folder of that name from another program."""
+    run = new_run(options)
+    (run.folder / "checkpoint-500").mkdir()
+    (run.folder / "checkpoint-500" / "state.json").write_text('{"global_step": 500}')
+    with pytest.raises(ValueError, match="checkpoint-500 cannot be used.*state.json was not written by tfpi.py"):
+        resumed_run({"out": options["out"]})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers that are not finite
+
+
+def test_three_bad_steps_in_a_row_stop_the_run(options, monkeypatch):
+    """The weights stay those before the steps, in a checkpoint; the steps are counted in the metrics."""
+    run = new_run(options | {"steps": 10})
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    nothing = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "updates": 0, "skipped": 1}
+    monkeypatch.setattr(tfpi, "update", lambda *_: nothing)
+    with pytest.raises(ValueError, match="3 steps in a row.*Lower --lr"):
+        tfpi.train(run)
+    assert [json.loads(line)["skipped"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [1, 1, 1]
+    again = resumed_run({"out": options["out"]})
+    assert again.state.step == 3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in again.model.state_dict().items())
+
+
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(options):
+    run = new_run(options)
+    run.save_checkpoint()
+    next(run.model.parameters()).data.fill_(math.nan)
+    run.state.step = 1
+    run.save_checkpoint()
+    assert [path.name for path in run.folder.glob("checkpoint-*")] == ["checkpoint-0-0"]
+
+
+def test_sampling_from_weights_that_are_not_finite_is_an_error(options):
+    """Otherwise the sampler would write the last token of the vocabulary for ever."""
+    run = new_run(options)
+    next(run.model.parameters()).data.fill_(math.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        tfpi.train_step(run, tfpi.stages(run.config)[0])
+
+
+def test_metrics_never_hold_what_json_does_not_know(options):
+    """NaN is Python's own; other readers of metrics.jsonl would fail."""
+    run = new_run(options)
+    with pytest.raises(ValueError, match="JSON"):
+        run.log({"loss": math.nan})
+    assert not (run.folder / "metrics.jsonl").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The same seed
+
+
+def test_the_same_seed_is_the_same_run(options, tmp_path, uninterrupted):
+    """Bit for bit, on a CPU."""
+    trained(options)
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+@pytest.mark.parametrize("change", [{"slots": 5}, {"micro_tokens": 100}])
+def test_how_the_work_is_cut_changes_rounding_only(change, options, tmp_path):
+    """Slots of the sampler, and micro-batches: one step from the same weights moves them alike."""
+    (_, one), (_, other) = [load_file_of_step(trained(options | extra | {"steps": 1, "budgets": "16", "out": str(tmp_path / name)}))
+                            for name, extra in (("a", {}), ("b", change))]
+    for name, tensor in one.items():
+        assert (tensor - other[name]).abs().max() <= 2e-5, name  # lr is 1e-4, which Adam makes of any gradient
+
+
+def load_file_of_step(run):
+    return run, load_file(run.folder / "stage1" / "model.safetensors")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Log-probs against float64
+
+
+LOGITS = {
+    "huge": [1e4, -1e4, 0.0, 9999.0, -9999.0, 1e4],
+    "all equal": [1e4] * 6,
+    "all low": [-1e4] * 6,
+    "ties": [3.0, 3.0, 3.0, -1.0, -1.0, 3.0],
+    "one far ahead": [1e4, 0.0, 0.0, 0.0, 0.0, 0.0],
+    "tiny differences": [1.0, 1.0 + 1e-6, 1.0 - 1e-6, 1.0, 1.0, 1.0],
+}
+
+
+def rounding(logits, temperature):
+    """Two units in the last place of fp32, at the size of the largest scaled logit: no fp32 logit is known better."""
+    return 2 * torch.finfo(torch.float32).eps * max(1.0, logits.abs().max().item() / temperature)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("values", LOGITS.values(), ids=LOGITS)
+def test_token_logprobs_against_float64(values, temperature):
+    """The trainer's log-probs of each token, under hostile logits: the identity as projection makes any logits."""
+    logits, targets = torch.tensor(values).repeat(6, 1), torch.arange(6)
+    exact = torch.log_softmax(logits.double() / temperature, dim=-1)[targets, targets]
+    found = token_logprobs(logits, torch.eye(6), targets, temperature=temperature).double()
+    assert (found - exact).abs().max() <= rounding(logits, temperature) and (found <= 1e-3).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("values", LOGITS.values(), ids=LOGITS)
+def test_sampled_logprobs_against_float64(values, temperature):
+    """The sampler's, of the tokens that it draws."""
+    logits, uniforms = torch.tensor(values).repeat(50, 1), torch.arange(50) / 50
+    tokens, found = sample_tokens(logits, uniforms, temperature)
+    exact = torch.log_softmax(logits.double() / temperature, dim=-1)[torch.arange(50), tokens]
+    assert (found.double() - exact).abs().max() <= rounding(logits, temperature)
+
+
+def test_a_masked_token_is_never_drawn():
+    """Logits of -inf first, last and in between, and uniforms at both ends of their range."""
+    masked = -math.inf
+    logits = torch.tensor([masked, 1.0, masked, 1.0, masked, masked]).repeat(4, 1)
+    tokens, logprobs = sample_tokens(logits, torch.tensor([0.0, 0.49, 0.51, 1 - 2**-24]), 1.0)
+    assert tokens.tolist() == [1, 1, 3, 3] and logprobs.tolist() == pytest.approx([math.log(0.5)] * 4)
+
+
+def test_bf16_sampler_and_trainer_agree_roughly(make_model):
+    """A bf16 model with fp32 log-softmax: the gap that `logprob_gap` shows comes from rounded hidden states and logits."""
+    from grpo import response_logprobs
+    model = make_model().bfloat16()
+    rollouts = generate(model, [[5, 6, 7], [8, 9]], max_new_tokens=40, stop_ids={2}, samples=8)
+    with torch.no_grad():
+        trainer = response_logprobs(model, rollouts, 1.0)
+    gap = (trainer - torch.tensor([p for r in rollouts for p in r.logprobs])).abs()
+    assert gap.mean() < 0.1
