@@ -20,11 +20,12 @@ sliding-window layers, which the cache has no place for.
 
 import inspect
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 
 @dataclass
@@ -166,6 +167,32 @@ class SlotCache:
         return self.longest
 
 
+def decode_attention(module, query, key, value, attention_mask, scaling, **kwargs):
+    """Attention of one new token a row: query (B, heads, 1, D); key, value (B, kv_heads, L, D); mask (B, 1, 1, L) added.
+
+    The heads that share a key/value head go through one product, so that the cache is read once and never repeated.
+    Two batched products and a softmax are twice as quick here, on a CPU, as the fused kernel, which is made for long
+    queries. Returns (B, 1, heads, D) and no weights, as transformers wants it.
+    """
+    batch, heads, _, width = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, kv_heads, heads / kv_heads, D)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)  # (.., L)
+    return torch.matmul(scores.softmax(dim=-1), value).reshape(batch, 1, heads, width), None
+
+
+AttentionInterface.register("decode", decode_attention)
+
+
+@contextmanager
+def attention(model, name):
+    """The model with another attention function for a while."""
+    before, model.config._attn_implementation = model.config._attn_implementation, name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
 def sample_tokens(logits, uniforms, temperature):
     """Draws one token a row by inverting the cumulative distribution at `uniforms`.
 
@@ -289,9 +316,11 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
     def decode(rows, length):
         """Logits (rows, V) of the next token of the first rows, none of which has more than `length` keys."""
         cache.step(position[:rows], length)
-        visible = torch.arange(length, device=device) <= position[:rows, None]  # (B, L)
-        hidden = forward_hidden(model, input_ids=token[:rows, None], position_ids=position[:rows, None],
-                                attention_mask=visible[:, None, None], use_cache=True, **{cache_name: cache})
+        hidden_keys = torch.arange(length, device=device) > position[:rows, None]  # (B, L)
+        mask = torch.zeros(rows, 1, 1, length, device=device).masked_fill_(hidden_keys[:, None, None], -torch.inf)
+        with attention(model, "decode"):
+            hidden = forward_hidden(model, input_ids=token[:rows, None], position_ids=position[:rows, None],
+                                    attention_mask=mask, use_cache=True, **{cache_name: cache})
         return head(hidden[:, -1])
 
     def record(first, last, logits):
