@@ -129,7 +129,8 @@ class SlotCache:
             for store, new in ((self.keys, source.keys), (self.values, source.values)):
                 if layer not in store:
                     store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
-        self.clear(prefilled.layers[0].keys.shape[2])
+        self.longest = max(self.longest, prefilled.layers[0].keys.shape[2])
+        self.clear(self.longest)
         for layer, source in enumerate(prefilled.layers):
             for store, new in ((self.keys, source.keys), (self.values, source.values)):
                 store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
@@ -145,9 +146,9 @@ class SlotCache:
                 buffer[:, :, self.cleared:end] = 0
             self.cleared = end
 
-    def move(self, source, target):
+    def move(self, sources, targets):
         for buffer in self.buffers():
-            buffer[target] = buffer[source]
+            buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]
 
     def step(self, positions, longest):
         """Prepares a decode step of rows 0..B at `positions` (B,), of which none is beyond `longest`."""
@@ -323,25 +324,33 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
                                     attention_mask=mask, use_cache=True, **{cache_name: cache})
         return head(hidden[:, -1])
 
+    def retire(ended, stopped):
+        """Frees the places of rows that ended; the last live rows move into them, so that live rows stay together."""
+        nonlocal live, longest
+        for index, length, stop in zip(request[ended].tolist(), written[ended].tolist(), stopped.tolist()):
+            lengths[index], finished[index] = length, stop
+        places = ended.tolist()
+        live, longest = live - len(places), 0
+        targets = [row for row in places if row < live]
+        if targets:
+            sources = sorted(set(range(live, live + len(places))) - set(places))
+            sources, targets = torch.tensor([sources, targets], device=device)
+            cache.move(sources, targets)
+            for state in (request, token, position, written, uniforms):
+                state[targets] = state[sources]
+
     def record(first, last, logits):
         """Samples for rows first..last, stores the tokens, and retires the rows that ended."""
-        nonlocal live, longest
         rows = slice(first, last)
         token[rows], logprob = sample_tokens(logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature)
         tokens_out[request[rows], written[rows]] = token[rows].int()
         logprobs_out[request[rows], written[rows]] = logprob
         written[rows] += 1
         stopped = torch.isin(token[rows], stops)
-        # The one wait for the device in a step.
-        ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0].tolist()
-        for row in reversed(ended):
-            index = int(request[first + row])
-            lengths[index], finished[index] = int(written[first + row]), bool(stopped[row])
-            live, longest = live - 1, 0
-            if first + row != live:  # the last live row takes the place, so that live rows stay together
-                cache.move(live, first + row)
-                for state in (request, token, position, written, uniforms):
-                    state[first + row] = state[live]
+        # The one wait for the device in a step without an end.
+        ended = (stopped | (written[rows] == max_new_tokens)).nonzero()[:, 0]
+        if len(ended):
+            retire(ended + first, stopped[ended])
         if progress:
             progress(last - first, len(ended))
 
