@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = ("--model small --device cpu --steps 3 --budgets 16,24 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
+OPTIONS = ("--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
            "--validate-every 1 --validation-problems 4 --eval-problems 4 --eval-samples 1").split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 

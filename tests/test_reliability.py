@@ -31,7 +31,7 @@ class Killed(BaseException):
 @pytest.fixture
 def options(tiny_options, tmp_path):
     """A run of two stages of two steps, with a checkpoint after each step."""
-    return tiny_options | {"save_every": 1, "eval_problems": 2, "validation_problems": 2, "full_budget": 32, "out": str(tmp_path / "run")}
+    return tiny_options | {"save_every": 1, "eval_problems": 2, "validation_problems": 2, "full_budget": 48, "budgets": "40,48", "out": str(tmp_path / "run")}
 
 
 def trained(options, **changes):
@@ -58,9 +58,11 @@ def outcome(folder):
 def uninterrupted(tmp_path_factory):
     """The outcome of the run of `options` that nobody killed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    trained({"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 32, "prompts": 4, "group": 4, "validate_every": 1,
+    trained({"model": "small", "device": "cpu", "steps": 2, "budgets": "40,48", "full_budget": 48, "prompts": 4, "group": 4, "validate_every": 1,
              "validation_problems": 2, "eval_problems": 2, "eval_samples": 1, "save_every": 1, "out": str(folder)})
-    return outcome(folder)
+    expected = outcome(folder)
+    assert sum(line["updates"] > 0 for line in expected[1]) >= 3  # or there would be no optimizer to lose
+    return expected
 
 
 def kill_in(monkeypatch, owner, name, call):
@@ -84,14 +86,12 @@ def tear_a_line(run, line):
 
 @pytest.mark.parametrize("owner, name, call", [
     (tfpi, "measure_both", 1),  # the evaluation before training: no checkpoint yet
-    (run_module, "save_optimizer", 1),  # the first checkpoint is half written
-    (run_module, "save_optimizer", 3),  # a later one is
+    (run_module, "save_optimizer", 3),  # a checkpoint is half written
     (checkpoint.os, "replace", 5),  # it is whole, but has not its name yet
     (run_module, "remove_folder", 1),  # it has its name, the one before is still there
     (checkpoint.shutil, "rmtree", 5),  # the one before is half removed
     (tfpi, "save_model", 1),  # stage 1 is over, its model half written
     (tfpi, "measure_both", 2),  # its model is written, but not measured
-    (tfpi, "measure_both", 3),  # the same of stage 2
 ])
 def test_a_killed_run_ends_as_if_nothing_had_happened(owner, name, call, options, tmp_path, uninterrupted):
     """Killed at its most delicate moments and resumed: weights, optimizer, metrics and measurements are equal, bit for bit."""
@@ -304,7 +304,7 @@ def test_the_same_seed_is_the_same_run(options, tmp_path, uninterrupted):
 @pytest.mark.parametrize("change", [{"slots": 5}, {"micro_tokens": 100}])
 def test_how_the_work_is_cut_changes_rounding_only(change, options, tmp_path):
     """Slots of the sampler, and micro-batches: one step from the same weights moves them alike."""
-    (_, one), (_, other) = [load_file_of_step(trained(options | extra | {"steps": 1, "budgets": "16", "out": str(tmp_path / name)}))
+    (_, one), (_, other) = [load_file_of_step(trained(options | extra | {"steps": 1, "budgets": "40", "out": str(tmp_path / name)}))
                             for name, extra in (("a", {}), ("b", change))]
     for name, tensor in one.items():
         assert (tensor - other[name]).abs().max() <= 2e-5, name  # lr is 1e-4, which Adam makes of any gradient
