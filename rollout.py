@@ -124,26 +124,26 @@ class SlotCache:
 
     def admit(self, prefilled, rows, copies):
         """Copies each prompt's prefilled cache to its group's rows: prompt i to rows[i * copies:(i + 1) * copies]."""
+        width = prefilled.layers[0].keys.shape[2]
+        self.clear(rows.start, width)
+        self.longest = max(self.longest, width)
         for layer, source in enumerate(prefilled.layers):
             # new: (prompts, kv_heads, P, head_dim)
             for store, new in ((self.keys, source.keys), (self.values, source.values)):
                 if layer not in store:
                     store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
-        self.longest = max(self.longest, prefilled.layers[0].keys.shape[2])
-        self.clear(self.longest)
-        for layer, source in enumerate(prefilled.layers):
-            for store, new in ((self.keys, source.keys), (self.values, source.values)):
-                store[layer][rows, :, :new.shape[2]] = new.repeat_interleave(copies, dim=0)
+                store[layer][rows, :, :width] = new.repeat_interleave(copies, dim=0)
+                store[layer][rows, :, width:self.cleared] = 0
 
-    def clear(self, length):
-        """Zeros what no row has written yet, at least up to `length`: the longer half may never be needed.
+    def clear(self, live, length):
+        """Zeros the live rows a little ahead of `length`: a masked position gets weight 0, but 0 * NaN is NaN.
 
-        A masked position gets weight 0, and 0 times uninitialised memory may be NaN.
+        On a CPU, what is never cleared is never in memory: the budget costs nothing until responses are that long.
         """
         if length > self.cleared:
-            end = min(self.length, max(length, 2 * self.cleared))
+            end = min(self.length, length + 64)
             for buffer in self.buffers():
-                buffer[:, :, self.cleared:end] = 0
+                buffer[:live, :, self.cleared:end] = 0
             self.cleared = end
 
     def move(self, sources, targets):
@@ -152,7 +152,7 @@ class SlotCache:
 
     def step(self, positions, longest):
         """Prepares a decode step of rows 0..B at `positions` (B,), of which none is beyond `longest`."""
-        self.clear(longest)
+        self.clear(len(positions), longest)
         self.positions, self.longest = positions, longest
         self.rows = torch.arange(len(positions), device=positions.device)
 
