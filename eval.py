@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from checkpoint import write_json
 from checks import check_device, default_device, memory_advice
+from load import ModelError, load_model
 from problems import load_problems, load_split
 from reward import math_reward
-from rollout import ModelError, generate, load_model
+from rollout import generate
 from run import Config, find_settings
 
 MODES = ("thinking", "thinking_free")

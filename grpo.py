@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rollout import Rollout, forward_hidden, pad_right
+from load import forward_hidden
+from rollout import Rollout, pad_right
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Advantages

@@ -24,11 +24,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from checkpoint import (flush, keep_steps, load_optimizer, read_json, remove_folder, save_model, save_optimizer,
-                        write_folder, write_json)
+from checkpoint import (
+    flush,
+    keep_steps,
+    load_optimizer,
+    read_json,
+    remove_folder,
+    save_model,
+    save_optimizer,
+    write_folder,
+    write_json,
+)
 from checks import check_config, default_device
+from load import is_finite, load_model
 from problems import DataError, load_data
-from rollout import is_finite, load_model
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Configuration: one dataclass, whose fields are the command line
@@ -78,8 +87,9 @@ class Config:
 DS = {"budgets": "2048,4096,8192"}
 PRESETS = {
     "small": {"model": str(Path(__file__).parent / "models" / "small"), "budgets": "80,112,160", "full_budget": 640,
-              "prompts": 64, "lr": 1e-4, "minibatches": 2, "draws": 1, "slots": 512, "micro_tokens": 2048, "stage_steps": 45,
-              "validate_every": 5, "validation_problems": 250, "eval_problems": 250, "instruction": ""},
+              "prompts": 64, "lr": 1e-4, "minibatches": 2, "draws": 1, "slots": 512, "micro_tokens": 1536,
+              "stage_steps": 45, "validate_every": 5, "validation_problems": 250, "eval_problems": 250,
+              "instruction": ""},
     "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
     "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
     "qwen3-4b": {"model": "Qwen/Qwen3-4B"},

@@ -32,8 +32,9 @@ from checkpoint import save_model, write_folder
 from checks import memory_advice
 from eval import MODES, evaluate, format_row, report, sample_and_grade, verification_share
 from grpo import UpdateConfig, dynamic_sampling, flat_groups, group_advantages, update
+from load import ModelError
 from problems import take_problems
-from rollout import ModelError, check_request
+from rollout import check_request
 from run import new_run, parse_arguments, resumed_run
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"

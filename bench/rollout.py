@@ -28,7 +28,8 @@ from transformers import GenerationConfig
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_split
-from rollout import generate, load_model
+from load import load_model
+from rollout import generate
 from run import Config, find_settings
 from tfpi import render
 

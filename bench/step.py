@@ -69,7 +69,7 @@ def run_trl(args, folder):
 
     from problems import load_split, take_problems
     from reward import math_reward
-    from rollout import load_model
+    from load import load_model
     from run import find_settings
     from tfpi import render
 

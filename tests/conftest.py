@@ -42,7 +42,7 @@ def make_model():
 @pytest.fixture(scope="session")
 def small():
     """(model, tokenizer, stop ids) of models/small: read it, never train it."""
-    from rollout import load_model
+    from load import load_model
     from run import find_settings
     return load_model(find_settings("small")["model"], "cpu")
 

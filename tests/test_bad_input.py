@@ -17,7 +17,8 @@ import tfpi
 from checks import memory_advice
 from problems import DataError, load_data, load_problems
 from reward import math_reward
-from rollout import ModelError, generate, load_model
+from load import ModelError, load_model
+from rollout import generate
 from run import new_run
 
 ROOT = Path(__file__).parent.parent

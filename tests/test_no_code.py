@@ -8,7 +8,7 @@ import pytest
 
 import tfpi
 from reward import math_reward
-from rollout import ModelError, load_model
+from load import ModelError, load_model
 from run import resumed_run
 
 

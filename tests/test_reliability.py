@@ -17,7 +17,8 @@ import checkpoint
 import run as run_module
 import tfpi
 from grpo import token_logprobs
-from rollout import ModelError, generate, sample_tokens
+from load import ModelError
+from rollout import generate, sample_tokens
 from run import Run, new_run, resumed_run
 
 ROOT = Path(__file__).parent.parent

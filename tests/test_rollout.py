@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 import rollout
-from rollout import ModelError, check_projection, generate, load_model, sample_tokens
+from load import ModelError, check_projection, load_model
+from rollout import generate, sample_tokens
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [4], [12, 3, 9], [1, 2, 3, 4, 5], [30, 20], [7] * 10, [21, 22, 23], [35, 1]]
 STOPS = {2, 3, 4}  # an id of STOPS may stand in a prompt, as the end of an earlier turn does
