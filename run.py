@@ -262,7 +262,10 @@ def resumed_run(given):
     run = load_checkpoint(config, folder)
     if config != Config(**saved):
         write_json(folder / "config.json", asdict(config))
-    keep_steps(folder / "metrics.jsonl", run.state.step)
+    try:
+        keep_steps(folder / "metrics.jsonl", run.state.step)
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
     return run
 
 
