@@ -50,8 +50,8 @@ def option(default, text):
 @dataclass
 class Config:
     model: str = option("small", "small, a preset, a Hugging Face id, or a folder")
-    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), "
-                                 "or direct (RL with thinking alone)")
+    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), direct (RL with thinking "
+                                 "alone), or multistage (the three budgets with thinking)")
     data: str = option("", "your own JSONL of problems and answers; a tenth of it is held out "
                            "(default: the bundled problems)")
     out: str = option("", "output folder (default: runs/MODEL, or the next free name)")
@@ -80,6 +80,7 @@ class Config:
     eval_problems: int = option(500, "problems of the evaluation before and after each stage")
     eval_samples: int = option(4, "samples a problem in evaluation (avg@k); paper: 32 on AIME")
     save_every: int = option(20, "steps between checkpoints")
+    snapshot_every: int = option(0, "steps between models that are kept, as stepN/; 0 keeps those of the stages' ends")
     instruction: str = option("Please reason step by step, and put your final answer within \\boxed{}.",
                               "what follows the question; paper: this")
 
@@ -140,6 +141,7 @@ class State:
     step: int = 0  # steps done in all
     cursor: int = 0  # prompts drawn so far
     generated_tokens: int = 0  # by training rollouts
+    flops: int = 0  # of sampling and training them
     seconds: float = 0.0
     truncated: list = field(default_factory=list)  # of the current stage: one value since each validation
     accuracy: list = field(default_factory=list)
