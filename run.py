@@ -3,7 +3,7 @@
     runs/NAME/config.json            the options
     runs/NAME/metrics.jsonl          one line a step
     runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs (checkpoint.py)
-    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage
+    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with --snapshot-every)
     runs/NAME/summary.json           the measurements before and after
 
 Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state. The defaults are the
@@ -24,17 +24,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from checkpoint import (
-    flush,
-    keep_steps,
-    load_optimizer,
-    read_json,
-    remove_folder,
-    save_model,
-    save_optimizer,
-    write_folder,
-    write_json,
-)
+from checkpoint import (flush, keep_steps, load_optimizer, read_json, remove_folder, save_model, save_optimizer,
+                        write_folder, write_json)
 from checks import check_config, default_device
 from load import is_finite, load_model
 from problems import DataError, load_data
@@ -151,10 +142,7 @@ class State:
 
 
 class Run:
-    """Everything a step needs.
-
-    Folder layout: see the head of this file.
-    """
+    """Everything a step needs; its folder is described at the head of this file."""
 
     def __init__(self, config, folder, source, state=None):
         self.config, self.folder, self.state = config, folder, state or State()
