@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+import distill
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distill import SOLUTION, THINKING, draw_batches, encode_trace, make_model, pad_batch, sft, write_pass, write_trace, write_work
@@ -112,6 +114,24 @@ def test_batches_keep_within_the_token_budget(small):
     _, tokenizer, _ = small
     for input_ids, labels in draw_batches(tokenizer, steps=20, seed=0, tokens=2000, pool=100):
         assert input_ids.shape == labels.shape and input_ids.numel() <= 2000
+
+
+def test_held_out_problems_are_not_learnt(small, monkeypatch):
+    """The generator's first problem is taken for one of the test split: no batch has it."""
+    _, tokenizer, _ = small
+    held_out = draw_problem(random.Random(0), levels=(1,))
+    monkeypatch.setattr(distill, "load_split", lambda split: [held_out])
+    [(input_ids, _)] = draw_batches(tokenizer, steps=1, seed=0, pool=4)
+    assert len(input_ids) == 4 and not any(held_out.problem in text for text in tokenizer.batch_decode(input_ids))
+
+
+def test_sft_learns_the_next_token(make_model):
+    """The loss of a batch is the mean of -log p(token after) over the learnt tokens, by hand."""
+    model = make_model()
+    ids, labels = torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([[-100, -100, 7, 8, -100]])
+    logprobs = model(input_ids=ids).logits[0].log_softmax(dim=-1)
+    [loss] = sft(model, [(ids, labels)], steps=1, lr=0.0)
+    assert loss == pytest.approx(-(logprobs[1, 7] + logprobs[2, 8]).item() / 2, rel=1e-4)
 
 
 def test_padding_is_not_learnt():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+import eval as eval_module
 from eval import evaluate, pass_at_k, response_text, verification_share
 from rollout import Rollout
 
@@ -106,7 +107,8 @@ def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
 def test_empty_blocks_are_counted(monkeypatch):
     """Thinking-free in disguise: a block with white space only. A filled block, no block or an open block is none."""
     texts = ["<think>\n\n</think>\n\n2", "<think></think>2", "<think>\n1\n</think>\n\n2", "2", "<think>\n"]
-    assert evaluate_texts(monkeypatch, [written(t) for t in texts], ["2"], k=5)["empty"] == 2 / 5
+    result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["2"], k=5)
+    assert (result["empty"], result["thought"]) == (2 / 5, 1 / 5)
 
 
 def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
@@ -121,6 +123,23 @@ def test_evaluate_with_a_model(model):
     assert len(result["responses"]) == 6
     assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (5, 1, 0, 0)
     assert evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options) == result
+
+
+def test_duplicate_prompts_stay_two_problems(model):
+    """Pitfall: duplicate prompts merged. Each copy has k responses of its own."""
+    responses = evaluate(model, SmallAlphabet(), ["one", "one"], ["1", "2"], k=3, budget=5, stop_ids=set())["responses"]
+    assert len(responses) == 6 and responses[:3] != responses[3:]
+
+
+def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
+    """First with the prompt x, then with the empty block behind it, on the same problems."""
+    seen, numbers = [], ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty", "pass_at_k")
+    monkeypatch.setattr(eval_module, "evaluate", lambda model, tokenizer, prompts, *_, **__: seen.append(prompts)
+                        or dict.fromkeys(numbers, 0.0) | {"responses": []})
+    eval_module.main(["--problems", "2", "--device", "cpu"])
+    thinking, free = seen
+    assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["thinking", "thinking-free"]
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):

@@ -122,6 +122,11 @@ def test_every_split_has_every_family_and_level():
         assert kinds >= {(f, level) for f in FAMILIES for level in (2, 3)} | {("arithmetic", 1), ("story", 1), ("remainder", 1)}
 
 
+def test_without_a_file_the_bundled_splits_are_used():
+    """Training, validation, test, in this order: they differ in size."""
+    assert [len(split) for split in load_data()] == [6000, 500, 1000]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Your own file
 

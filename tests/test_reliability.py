@@ -147,6 +147,35 @@ def test_an_option_given_again_replaces_the_runs_own_for_good(options):
         assert resumed_run({"out": options["out"]} | given).optimizer.param_groups[0]["lr"] == 0.25
 
 
+def test_the_newest_checkpoint_has_the_largest_number(options, monkeypatch):
+    """Step 10 comes after step 9, though its name does not; a crash can leave both."""
+    monkeypatch.setattr(run_module, "remove_folder", lambda folder: None)
+    run = new_run(options)
+    run.state.step = 9
+    run.save_checkpoint()
+    run.state.step = 10
+    run.save_checkpoint()
+    assert resumed_run({"out": options["out"]}).state.step == 10
+
+
+def test_the_clock_goes_on(options):
+    """Seconds are those of the whole run, for plots against time."""
+    run = new_run(options)
+    run.started -= 1000
+    run.save_checkpoint()
+    assert resumed_run({"out": options["out"]}).seconds() > 1000
+
+
+def test_nothing_moves_without_a_gradient(options):
+    """No weight decay: RL at a learning rate of 1e-6 moves so little that decay would be most of it."""
+    run = new_run(options)
+    before = [p.clone() for p in run.model.parameters()]
+    for p in run.model.parameters():
+        p.grad = torch.zeros_like(p)
+    run.optimizer.step()
+    assert all(map(torch.equal, before, run.model.parameters()))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Signals
 
@@ -203,6 +232,15 @@ def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
         run.save_checkpoint()
     assert outcome(run.folder) == before and (run.folder / "metrics.jsonl").read_text() == lines
     assert not (run.folder / "partial").exists()
+
+
+def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
+    """Files and folder are flushed before the rename, or a power cut could leave a whole name on half a checkpoint."""
+    done, rename = [], os.replace
+    monkeypatch.setattr(checkpoint, "flush", lambda path: done.append(Path(path).name))
+    monkeypatch.setattr(checkpoint.os, "replace", lambda *paths: done.append("rename") or rename(*paths))
+    checkpoint.write_folder(tmp_path / "final", lambda folder: (folder / "weights").write_text("1"))
+    assert sorted(done[:2]) == ["partial", "weights"] and done[2:] == ["rename", tmp_path.name]
 
 
 def damage(path):

@@ -302,6 +302,13 @@ def test_scaled_logits_are_refused(make_model, family, config):
         check_projection(make_model(family, **config))
 
 
+def test_a_folder_whose_model_scales_its_logits_is_refused(make_model, tmp_path):
+    """Loading is where it is found out."""
+    save_model(make_model("Granite", logits_scaling=4.0), tmp_path, "{{ messages }}")
+    with pytest.raises(ModelError, match="projection"):
+        load_model(str(tmp_path), "cpu")
+
+
 @pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
 def test_plain_projections_are_accepted(make_model, family):
     """The check passes where logits are one projection."""

@@ -5,9 +5,12 @@ import json
 import pytest
 import torch
 
+import tfpi
+from grpo import UpdateConfig
 from rollout import Rollout
-from run import Config, find_settings
-from tfpi import EMPTY_BLOCK, Stage, count_flops, levelled_off, render, sample_groups, stages, think_free, train
+from run import Config, State, find_settings, new_run
+from tfpi import (EMPTY_BLOCK, Stage, count_flops, is_over, levelled_off, measure, render, sample_groups, stages,
+                  think_free, train, train_stage, train_step)
 
 CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -44,6 +47,16 @@ def test_rendered_prompts_of_both_modes(small):
     thinking = render(tokenizer, "What is 2 + 3?", "Reason.", True)
     assert thinking == "<|im_start|>user\nWhat is 2 + 3?\nReason.<|im_end|>\n<|im_start|>assistant\n"
     assert render(tokenizer, "What is 2 + 3?", "Reason.", False) == thinking + EMPTY_BLOCK
+
+
+def test_a_template_that_opens_the_block_is_rendered_in_both_modes():
+    """As the DeepSeek-R1 distils' does: thinking goes on in the open block, thinking-free has it closed."""
+    class Opening:
+        def apply_chat_template(self, messages, **_):
+            return messages[0]["content"] + "<think>\n"
+
+    assert render(Opening(), "Hi", "", True) == "Hi<think>\n"
+    assert render(Opening(), "Hi", "", False) == "Hi" + EMPTY_BLOCK
 
 
 def test_the_models_own_template_agrees(small):
@@ -116,9 +129,20 @@ def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):
     assert levelled_off(truncated, accuracy) is ends
 
 
-def test_the_budget_changes_only_at_the_stage_boundary(small_run):
-    """Two steps a stage: budgets 16, 16, 24, 24, and no response is longer than its stage's budget."""
+@pytest.mark.parametrize("truncated, ends", [([0.5] * 6, True), ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], False)])
+def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
+    """While truncation falls it goes on, at most for its stage_steps."""
+    config = Config(steps=0, stage_steps=50)
+    assert is_over(config, State(stage_step=30, truncated=truncated, accuracy=[0.5] * 6)) is ends
+    assert is_over(config, State(stage_step=50, truncated=truncated, accuracy=[0.5] * 6))
+
+
+def test_the_budget_changes_only_at_the_stage_boundary(small_run, monkeypatch):
+    """Two steps a stage: budgets 16, 16, 24, 24, in the metrics and for the sampler, and no response is longer."""
+    asked, original = [], tfpi.sample_and_grade
+    monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **options: asked.append(options["max_new_tokens"]) or original(*args, **options))
     train(small_run)
+    assert asked == [16, 16, 24, 24]
     lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["budget"]) for line in lines] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
     assert all(line["tokens"] <= line["budget"] for line in lines)
@@ -130,16 +154,89 @@ def test_each_stage_counts_its_own_validations(small_run):
     assert small_run.state.accuracy == [] and small_run.state.truncated == []
 
 
-def test_each_step_has_random_streams_of_its_own(small_run):
-    """The same prompts at another step are answered differently; at the same step, alike."""
-    stage = stages(small_run.config)[0]
+MEASURED = dict.fromkeys(("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0) | {"responses": []}
+METRICS = dict.fromkeys(("reward", "tokens", "truncated", "flat_groups", "grad_norm", "step_seconds", "skipped", "updates"), 0)
 
+
+def prepare_steps(monkeypatch, *steps):
+    """train_step gives these metrics, one after the other, and does nothing; every measurement is 0."""
+    steps = iter(steps)
+
+    def step(run, stage):
+        run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
+        return METRICS | next(steps), "a sample"
+
+    monkeypatch.setattr(tfpi, "train_step", step)
+    monkeypatch.setattr(tfpi, "measure", lambda *_: dict(MEASURED))
+
+
+def test_truncation_is_averaged_between_validations(small_run, monkeypatch):
+    """A stage's end is found from the mean of all steps since the last validation, not from one noisy step."""
+    prepare_steps(monkeypatch, *({"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0)))
+    small_run.config.validate_every, small_run.config.steps = 2, 4
+    train_stage(small_run, Stage("stage", False, 16))
+    assert small_run.state.truncated == pytest.approx([0.7, 0.2])
+
+
+def test_only_bad_steps_in_a_row_stop_a_run(small_run, monkeypatch):
+    """Two, a good one, two more: the run goes on, since it recovers by itself."""
+    bad, good = {"skipped": 1}, {"updates": 1}
+    prepare_steps(monkeypatch, bad, bad, good, bad, bad)
+    small_run.config.steps = 5
+    train_stage(small_run, Stage("stage", False, 16))
+    assert small_run.state.step == 5
+
+
+def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
+    """A stage's end is found on validation problems, in the stage's own mode; the table comes from test problems, in both modes."""
+    prepare_steps(monkeypatch, *[{"updates": 1}] * 4)
+    seen, validation, test = [], small_run.validation[:4], small_run.test[:4]
+    monkeypatch.setattr(tfpi, "measure", lambda run, problems, thinking, *_: seen.append((problems, thinking)) or dict(MEASURED))
+    train(small_run)
+    table, stage = [(test, True), (test, False)], [(validation, False)] * 2
+    assert seen == table + stage + table + stage + table
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"draw": 1}], ids=str)
+def test_seed_step_and_draw_each_have_random_streams_of_their_own(change, small_run, monkeypatch):
+    """The same prompts are answered differently when one of the three is another, and alike when none is."""
+    monkeypatch.setattr(tfpi, "take_problems", lambda problems, cursor, count, seed: problems[:count])
+
+    def responses(seed=0, step=0, draw=0):
+        small_run.config.seed, small_run.state.step = seed, step
+        return [r.response_ids for r in sample_groups(small_run, Stage("stage", False, 16), draw)[0]]
+
+    assert responses() == responses()
+    assert responses() != responses(**change)
+
+
+def test_every_measurement_has_the_same_random_streams(small_run):
+    """Before and after training, so that the two compare like with like."""
     def responses(step):
-        small_run.state.step, small_run.state.cursor = step, 0
-        return [r.response_ids for r in sample_groups(small_run, stage, draw=0)[0]]
+        small_run.state.step = step
+        return measure(small_run, small_run.test[:4], False, 1, "test")["responses"]
 
-    assert responses(0) == responses(0)
-    assert responses(0) != responses(1)
+    assert responses(0) == responses(7)
+
+
+def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkeypatch):
+    """None takes the place of another: a swapped clip range, or a temperature that one of the two does not know, trains in silence."""
+    options = {"temperature": 0.7, "eps_low": 0.1, "eps_high": 0.3, "normalizer": "grpo", "minibatches": 3, "micro_tokens": 999}
+    run, original, seen = new_run(tiny_options | options | {"out": str(tmp_path / "run")}), tfpi.sample_and_grade, []
+    monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **given: seen.append(given["temperature"]) or original(*args, **given))
+    monkeypatch.setattr(tfpi, "update", lambda *args: seen.extend(args[-2:]) or {})
+    train_step(run, Stage("stage", False, 16))
+    assert seen == [0.7, UpdateConfig(**options), 16]
+
+
+def test_truncated_responses_are_learnt_from_like_any_other(small_run, monkeypatch):
+    """Pitfall: filtering. They are in their group's mean and std, and keep their advantage: groups 1, 0, 0, 0 have mean 1/4 and std 1/2."""
+    rollouts = [Rollout([5], [6], [-1.0], finished) for finished in (True, False, True, False)] * 4
+    monkeypatch.setattr(tfpi, "sample_groups", lambda *_: (rollouts, [1.0, 0.0, 0.0, 0.0] * 4, [(small_run.train[0], "")] * 16))
+    seen = []
+    monkeypatch.setattr(tfpi, "update", lambda model, optimizer, kept, advantages, *_: seen.extend(map(float, advantages)) or {})
+    train_step(small_run, Stage("stage", False, 16))
+    assert seen == pytest.approx([1.5, -0.5, -0.5, -0.5] * 4)
 
 
 def test_each_step_takes_new_problems(small_run):
