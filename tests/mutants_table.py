@@ -9,7 +9,7 @@ TABLE = {
         ("an epsilon instead of exactly 0 for a flat group", """.masked_fill(flat[:, None], 1.0)
     return centred.masked_fill(flat[:, None], 0.0).flatten()""", """.add(1e-8)
     return centred.flatten()"""),
-        ("flat groups are found by their std", "groups.amax(dim=1) == groups.amin(dim=1)", "groups.std(dim=1) == 0"),
+        ("only groups without a right answer are flat", "groups.amax(dim=1) == groups.amin(dim=1)", "groups.amax(dim=1) == 0"),
         ("the caller's rewards are changed through a view", "groups - groups.mean(dim=1, keepdim=True)",
          "groups.sub_(groups.mean(dim=1, keepdim=True))"),
         ("dynamic sampling keeps flat groups", "if not flat and len(kept)", "if len(kept)"),

@@ -43,16 +43,14 @@ def test_the_whole_run_leaves_what_it_promises(tmp_path):
     assert len(weights(tmp_path / "run" / "stage2")) > 0
 
 
-def test_metrics_count_up(small_run):
+def test_metrics_count_up(metrics):
     """Generated tokens and seconds are cumulated over the run, for plots against compute."""
-    train(small_run)
-    lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
     total = 0
-    for line in lines:
+    for line in metrics:
         total += round(line["tokens"] * line["rollouts"])
         assert line["generated_tokens"] == total
-    assert lines[0]["seconds"] < lines[-1]["seconds"]
+    assert metrics[0]["seconds"] < metrics[-1]["seconds"]
 
 
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
@@ -91,10 +89,10 @@ def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
 
 def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
     """Lines after the checkpoint, and one that a crash tore, would otherwise stand in metrics.jsonl twice."""
-    train(small_run)
-    metrics = small_run.folder / "metrics.jsonl"
-    lines = metrics.read_text()
-    metrics.write_text(lines + '{"step": 5, "reward": 1.0}\n{"step": 6, "rew')
+    small_run.state.step = 2
+    small_run.save_checkpoint()
+    metrics, lines = small_run.folder / "metrics.jsonl", '{"step": 1, "reward": 0.5}\n{"step": 2, "reward": 0.5}\n'
+    metrics.write_text(lines + '{"step": 3, "reward": 1.0}\n{"step": 4, "rew')
     resumed_run({"out": str(small_run.folder)})
     assert metrics.read_text() == lines
 
@@ -116,10 +114,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
     assert resumed_run({"out": str(tmp_path / "run")}).state.step >= 1
 
 
-def test_a_saved_stage_is_an_ordinary_hugging_face_folder(small_run):
+def test_a_saved_stage_is_an_ordinary_hugging_face_folder(trained_run):
     """Plain AutoModelForCausalLM and AutoTokenizer load it, chat template included, and generate with it."""
-    train(small_run)
-    model, tokenizer = (auto.from_pretrained(small_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
+    model, tokenizer = (auto.from_pretrained(trained_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Compute 20 + 30."}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
     output = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=60, do_sample=False)
     assert "\\boxed{50}" in tokenizer.decode(output[0])
