@@ -35,8 +35,8 @@ def check_device(device):
 
 def check_config(config):
     """Raises ValueError, naming the option, for values no run can have."""
-    if config.recipe not in ("tfpi", "tfpi+rl", "direct"):
-        raise ValueError(f"--recipe {config.recipe} is not one of tfpi, tfpi+rl, direct.")
+    if config.recipe not in ("tfpi", "tfpi+rl", "direct", "multistage"):
+        raise ValueError(f"--recipe {config.recipe} is not one of tfpi, tfpi+rl, direct, multistage.")
     if config.normalizer not in ("dapo", "grpo", "dr_grpo"):
         raise ValueError(f"--normalizer {config.normalizer} is not one of dapo, grpo, dr_grpo.")
     if not all(b.strip().isdecimal() and int(b) > 0 for b in config.budgets.split(",")):
@@ -47,7 +47,7 @@ def check_config(config):
         raise ValueError("--model is empty. Give small, a preset, a Hugging Face id, or a folder.")
     for f in fields(config):
         value, name = getattr(config, f.name), f.name.replace("_", "-")
-        if isinstance(f.default, int) and value < (0 if f.name in ("seed", "steps") else 1):
+        if isinstance(f.default, int) and value < (0 if f.name in ("seed", "steps", "snapshot_every") else 1):
             raise ValueError(f"--{name} {value} is too small.")
         if isinstance(f.default, float) and not 0 < value < math.inf:
             raise ValueError(f"--{name} {value} is not a positive, finite number.")

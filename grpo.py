@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 from load import forward_hidden
-from rollout import Rollout, pad_right
+from logprobs import fused_loss, token_logprobs
+from rollout import Rollout, cache_argument, pad_right
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Advantages
@@ -108,133 +110,13 @@ def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_hi
     return loss, (clipped < surrogate).float().mean().detach()
 
 
-def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None, grad_hidden=None, grad_weight=None):
-    """Log-probs (N,) fp32 of the targets, a chunk of tokens at a time; with `token_grad`, gradients in the same pass.
-
-    token_grad(rows, logprobs) gives d loss / d logprobs (C,) of a chunk as soon as its log-probs are known. It goes
-    through the projection by
-
-        d loss / d logits = grad / temperature * (onehot - probs)                      # (C, V)
-
-    into grad_hidden (N, H), which is filled, and grad_weight (V, H) fp32, which is added to; either may be None. One
-    (C, V) buffer is overwritten again and again, since making new ones costs more than the arithmetic on a CPU.
-    """
-    logprobs = hidden.new_empty(len(hidden), dtype=torch.float32)
-    for i in range(0, len(hidden), chunk):
-        rows, logits, exps, spread = slice(i, i + chunk), None, None, None  # the last chunk's buffer is free again
-        logits = (hidden[rows] @ weight.T).float()  # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
-        if temperature != 1:
-            logits /= temperature
-        largest, chosen = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets[rows, None])  # (C, 1)
-        exps = logits.sub_(largest).exp_()
-        sums = exps.sum(dim=-1, keepdim=True)
-        logprobs[rows] = (chosen - largest - sums.log())[:, 0]
-        if token_grad is None:
-            continue
-        # exps - sums * onehot is (probs - onehot) times sums. What scales a row is applied to the small matrices.
-        factor = -token_grad(rows, logprobs[rows])[:, None] / (sums * temperature)  # (C, 1)
-        spread = exps.scatter_add_(1, targets[rows, None], -sums).to(hidden.dtype)
-        if grad_hidden is not None:
-            grad_hidden[rows] = (spread @ weight) * factor
-        if grad_weight is not None:
-            scaled = (hidden[rows] * factor).to(hidden.dtype)
-            if hidden.dtype == torch.float32:
-                grad_weight.addmm_(spread.T, scaled)  # in place: a product is as large as the weight
-            else:
-                grad_weight += spread.T @ scaled  # summed in fp32 over the chunks
-    return logprobs
-
-
-def empty_gradients(ctx, hidden, weight):
-    """Room for the two gradients, None where none is needed; the weight's is summed in fp32."""
-    needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-    return (torch.empty_like(hidden) if needs_hidden else None,
-            torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None)
-
-
-class TokenLogprobs(torch.autograd.Function):
-    """Log-probs whose backward makes each chunk's logits again: four matmuls where autograd has three.
-
-    Chunking under plain autograd would save nothing, since every chunk's logits would be kept for its backward.
-    """
-
-    @staticmethod
-    def forward(ctx, hidden, weight, targets, temperature, chunk, dtype):
-        ctx.save_for_backward(hidden, weight, targets)
-        ctx.options = temperature, chunk, dtype
-        return project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk)
-
-    @staticmethod
-    def backward(ctx, grad):
-        hidden, weight, targets = ctx.saved_tensors
-        temperature, chunk, dtype = ctx.options
-        grad_hidden, grad_weight = empty_gradients(ctx, hidden, weight)
-        project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk,
-                       lambda rows, logprobs: grad[rows], grad_hidden, grad_weight)
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None, None
-
-
-class FusedPolicyLoss(torch.autograd.Function):
-    """policy_loss and the projection in one: a token's gradient is made in forward, so no logits are made twice."""
-
-    @staticmethod
-    def forward(ctx, hidden, weight, targets, loss_of, temperature, chunk, dtype):
-        chunk_losses = []
-
-        def token_grad(rows, logprobs):
-            logprobs = logprobs.detach().requires_grad_()
-            with torch.enable_grad():
-                loss, clipped = loss_of(rows, logprobs)
-            chunk_losses.append(torch.stack([loss.detach(), clipped * len(logprobs)]))
-            return torch.autograd.grad(loss, logprobs)[0]
-
-        ctx.gradients = empty_gradients(ctx, hidden, weight)
-        ctx.weight_dtype = weight.dtype
-        logprobs = project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk, token_grad,
-                                  *ctx.gradients)
-        loss, clipped = torch.stack(chunk_losses).sum(dim=0)
-        ctx.mark_non_differentiable(logprobs, clipped)
-        return loss, logprobs, clipped / len(hidden)
-
-    @staticmethod
-    def backward(ctx, grad, *_):
-        grad_hidden, grad_weight = ctx.gradients
-        del ctx.gradients  # scaled in place, hence good for one backward
-        return (None if grad_hidden is None else grad_hidden.mul_(grad),
-                None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype), *[None] * 5)
-
-
-def plan_chunks(hidden, weight, chunk):
-    """Tokens a chunk, by default about 128 MB of logits, and the type of the matmuls.
-
-    Under autocast the type is decided here, once: backward must make the same logits as forward.
-    """
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return chunk or max(16, 2 ** 25 // weight.shape[0]), dtype
-
-
-def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
-    """Log-probs (N,) fp32 of targets (N,) int64 under softmax(hidden @ weight.T / temperature), with gradient.
-
-    The (N, V) logits are never held at once. hidden (N, H), weight (V, H), both of one float type; chunk: tokens at
-    a time. The sampler's temperature must be given here too, or ratio and gradient belong to another distribution
-    than the one sampled from. For any loss of log-probs; fused_policy_loss is quicker for the one we train with.
-    """
-    return TokenLogprobs.apply(hidden, weight, targets, temperature, *plan_chunks(hidden, weight, chunk))
-
-
 def fused_policy_loss(hidden, weight, targets, old_logprobs, advantages, weights, *,
                       temperature=1.0, eps_low=0.2, eps_high=0.28, chunk=None):
-    """policy_loss(token_logprobs(hidden, weight, targets), ...) in one pass, with its gradients made on the way.
-
-    Arguments as of both. Returns the loss, which can be backpropagated once; the log-probs (N,) fp32, without
-    gradient; and the share of clipped tokens.
-    """
+    """policy_loss(token_logprobs(hidden, weight, targets), ...) in one pass; returns what logprobs.fused_loss does."""
     def loss_of(rows, logprobs):
         return policy_loss(logprobs, old_logprobs[rows], advantages[rows], weights[rows], eps_low, eps_high)
 
-    return FusedPolicyLoss.apply(hidden, weight, targets, loss_of, temperature, *plan_chunks(hidden, weight, chunk))
+    return fused_loss(hidden, weight, targets, loss_of, temperature=temperature, chunk=chunk)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -278,6 +160,57 @@ def response_logprobs(model, rollouts, temperature):
     return token_logprobs(hidden, model.get_output_embeddings().weight, tokens, temperature=temperature)
 
 
+class SharedPrompts:
+    """The prompts of a minibatch, each run once for all its responses, in training as in sampling.
+
+    The responses attend to detached copies of a prompt's keys and values, micro-batch by micro-batch; the gradients
+    gather there, and `backward` takes them through the prompts once.
+    """
+
+    def __init__(self, model, rollouts):
+        prompts = list(dict.fromkeys(tuple(r.prompt_ids) for r in rollouts))
+        self.model, self.index = model, {prompt: i for i, prompt in enumerate(prompts)}
+        ids, self.ends = pad_right(prompts, model.device)  # (U, P), (U,)
+        cache = DynamicCache()
+        hidden = forward_hidden(model, input_ids=ids, use_cache=True, **{cache_argument(model): cache})
+        last = hidden[torch.arange(len(prompts), device=ids.device), self.ends - 1]  # (U, H): predicts the first token
+        self.made = [last, *(t for layer in cache.layers for t in (layer.keys, layer.values))]
+        self.copies = [state.detach().requires_grad_() for state in self.made]
+
+    def response_hidden(self, rollouts):
+        """What response_hidden returns, from the prompts' states."""
+        (ids, lengths), device = pad_right([r.response_ids for r in rollouts], self.model.device), self.model.device
+        owner = torch.tensor([self.index[tuple(r.prompt_ids)] for r in rollouts], device=device)  # (B,)
+        last, *states = [copy[owner] for copy in self.copies]
+        cache = DynamicCache()
+        for layer in range(len(states) // 2):
+            cache.update(states[2 * layer], states[2 * layer + 1], layer)  # (B, kv_heads, P, D)
+        inputs, ends = ids[:, :max(1, ids.shape[1] - 1)], self.ends[owner, None]  # the last token predicts nothing
+        times, columns = (torch.arange(n, device=device) for n in (inputs.shape[1], states[0].shape[2]))
+        # (B, R, P + R): a response sees its own prompt, without padding, and what it has written.
+        sees = torch.cat([(columns < ends)[:, None].expand(-1, len(times), -1),
+                          (times <= times[:, None]).expand(len(ids), -1, -1)], dim=-1)
+        hidden = forward_hidden(self.model, input_ids=inputs, position_ids=ends + times, attention_mask=sees[:, None],
+                                use_cache=True, **{cache_argument(self.model): cache})
+        hidden = torch.cat([last[:, None], hidden], dim=1)[:, :ids.shape[1]]  # (B, R, H): at t, what predicts token t
+        real = torch.arange(ids.shape[1], device=device) < lengths[:, None]
+        return hidden[real], ids[real]
+
+    def backward(self):
+        torch.autograd.backward(self.made, [copy.grad for copy in self.copies])
+
+
+def sharing_pays(rollouts, micro_tokens):
+    """Whether running each prompt once saves a fifth of the tokens at least, and all prompts fit in a micro-batch.
+
+    With long responses it saves little, and the mask that it needs keeps a GPU from its quickest attention.
+    """
+    prompts = {tuple(r.prompt_ids) for r in rollouts}
+    once, each = sum(map(len, prompts)), sum(len(r.prompt_ids) for r in rollouts)
+    saves = each - once > (each + sum(len(r.response_ids) for r in rollouts)) / 5
+    return saves and len(prompts) * max(map(len, prompts)) <= micro_tokens
+
+
 def micro_batches(lengths, tokens):
     """Lists of sequence indices, sorted by length and cut so that size times longest stays within `tokens`."""
     batches = [[]]
@@ -306,13 +239,16 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
         metrics = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0}
         part_lengths = [lengths[i] for i in part]
         weights = token_weights(part_lengths, config.normalizer, budget).split(part_lengths)
-        for micro in micro_batches([len(rollouts[i].prompt_ids) + lengths[i] for i in part], config.micro_tokens):
-            batch = [rollouts[part[i]] for i in micro]
+        members = [rollouts[i] for i in part]
+        shared = SharedPrompts(model, members) if sharing_pays(members, config.micro_tokens) else None
+        padded = [len(r.response_ids) + (0 if shared else len(r.prompt_ids)) for r in members]
+        for micro in micro_batches(padded, config.micro_tokens):
+            batch = [members[i] for i in micro]
             old = torch.tensor([l for r in batch for l in r.logprobs], device=model.device)
             advantage = torch.cat([torch.full((lengths[part[i]],), float(advantages[part[i]]))
                                    for i in micro]).to(model.device)
             weight = torch.cat([weights[i] for i in micro]).to(model.device)
-            hidden, tokens = response_hidden(model, batch)
+            hidden, tokens = shared.response_hidden(batch) if shared else response_hidden(model, batch)
             loss, logprobs, clipped = fused_policy_loss(
                 hidden, model.get_output_embeddings().weight, tokens, old, advantage, weight,
                 temperature=config.temperature, eps_low=config.eps_low, eps_high=config.eps_high)
@@ -321,6 +257,8 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
             metrics["loss"] += loss.item()
             metrics["clipped"] += share * clipped.item()
             metrics["logprob_gap"] += share * (logprobs - old).abs().mean().item()
+        if shared:
+            shared.backward()
         metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
         if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()

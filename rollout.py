@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import AttentionInterface, DynamicCache
 
 from load import forward_hidden
@@ -102,13 +103,18 @@ def decode_attention(module, query, key, value, attention_mask, scaling, **kwarg
     """Attention of one new token a row: query (B, heads, 1, D); key, value (B, kv_heads, L, D); mask (B, 1, 1, L) added.
 
     The heads that share a key/value head go through one product, so that the cache is read once and never repeated.
-    Two batched products and a softmax are twice as quick here, on a CPU, as the fused kernel, which is made for long
-    queries. Returns (B, 1, heads, D) and no weights, as transformers wants it.
+    In fp32, two batched products and a softmax are twice as quick on a CPU as the fused kernel, which is made for long
+    queries; in bf16 they would round the scores, which the fused kernel keeps in fp32. Returns (B, 1, heads, D) and no
+    weights, as transformers wants it.
     """
     batch, heads, _, width = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, kv_heads, heads / kv_heads, D)
-    scores = torch.matmul(grouped, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)  # (.., L)
-    return torch.matmul(scores.softmax(dim=-1), value).reshape(batch, 1, heads, width), None
+    if query.dtype == torch.float32:
+        scores = torch.matmul(grouped, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)  # (.., L)
+        output = torch.matmul(scores.softmax(dim=-1), value)
+    else:
+        output = F.scaled_dot_product_attention(grouped, key, value, attention_mask.to(query.dtype), scale=scaling)
+    return output.reshape(batch, 1, heads, width), None
 
 
 AttentionInterface.register("decode", decode_attention)

@@ -3,7 +3,7 @@
     runs/NAME/config.json            the options
     runs/NAME/metrics.jsonl          one line a step
     runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs (checkpoint.py)
-    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage
+    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with --snapshot-every)
     runs/NAME/summary.json           the measurements before and after
 
 Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state. The defaults are the
@@ -24,17 +24,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from checkpoint import (
-    flush,
-    keep_steps,
-    load_optimizer,
-    read_json,
-    remove_folder,
-    save_model,
-    save_optimizer,
-    write_folder,
-    write_json,
-)
+from checkpoint import (flush, keep_steps, load_optimizer, read_json, remove_folder, save_model, save_optimizer,
+                        write_folder, write_json)
 from checks import check_config, default_device
 from load import is_finite, load_model
 from problems import DataError, load_data
@@ -50,8 +41,8 @@ def option(default, text):
 @dataclass
 class Config:
     model: str = option("small", "small, a preset, a Hugging Face id, or a folder")
-    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), "
-                                 "or direct (RL with thinking alone)")
+    recipe: str = option("tfpi", "tfpi (the three stages), tfpi+rl (then RL with thinking), direct (RL with thinking "
+                                 "alone), or multistage (the three budgets with thinking)")
     data: str = option("", "your own JSONL of problems and answers; a tenth of it is held out "
                            "(default: the bundled problems)")
     out: str = option("", "output folder (default: runs/MODEL, or the next free name)")
@@ -80,6 +71,7 @@ class Config:
     eval_problems: int = option(500, "problems of the evaluation before and after each stage")
     eval_samples: int = option(4, "samples a problem in evaluation (avg@k); paper: 32 on AIME")
     save_every: int = option(20, "steps between checkpoints")
+    snapshot_every: int = option(0, "steps between models that are kept, as stepN/; 0 keeps those of the stages' ends")
     instruction: str = option("Please reason step by step, and put your final answer within \\boxed{}.",
                               "what follows the question; paper: this")
 
@@ -140,6 +132,7 @@ class State:
     step: int = 0  # steps done in all
     cursor: int = 0  # prompts drawn so far
     generated_tokens: int = 0  # by training rollouts
+    flops: int = 0  # of sampling and training them
     seconds: float = 0.0
     truncated: list = field(default_factory=list)  # of the current stage: one value since each validation
     accuracy: list = field(default_factory=list)
@@ -149,10 +142,7 @@ class State:
 
 
 class Run:
-    """Everything a step needs.
-
-    Folder layout: see the head of this file.
-    """
+    """Everything a step needs; its folder is described at the head of this file."""
 
     def __init__(self, config, folder, source, state=None):
         self.config, self.folder, self.state = config, folder, state or State()
@@ -262,7 +252,10 @@ def resumed_run(given):
     run = load_checkpoint(config, folder)
     if config != Config(**saved):
         write_json(folder / "config.json", asdict(config))
-    keep_steps(folder / "metrics.jsonl", run.state.step)
+    try:
+        keep_steps(folder / "metrics.jsonl", run.state.step)
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
     return run
 
 

@@ -101,11 +101,12 @@ class Stage:
 
 
 def stages(config):
-    """The recipe as a list of stages."""
+    """The recipe as a list of stages; `multistage` is Table 4's control, the same budgets without ThinkFree."""
     budgets = [int(b) for b in config.budgets.split(",")]
-    tfpi = [Stage(f"stage{i}", False, budget) for i, budget in enumerate(budgets, start=1)]
+    tfpi, multistage = ([Stage(f"stage{i}", thinking, budget) for i, budget in enumerate(budgets, start=1)]
+                        for thinking in (False, True))
     rl = [Stage("rl", True, config.full_budget)]
-    return {"tfpi": tfpi, "tfpi+rl": tfpi + rl, "direct": rl}[config.recipe]
+    return {"tfpi": tfpi, "tfpi+rl": tfpi + rl, "direct": rl, "multistage": multistage}[config.recipe]
 
 
 def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
@@ -146,6 +147,17 @@ def sample_groups(run, stage, draw):
     return rollouts, rewards, [(problems[i // config.group], text) for i, text in enumerate(texts)]
 
 
+def count_flops(model, rollouts, kept, group):
+    """The compute of a step: 2 FLOPs a weight and token sampled, 6 a weight and token trained.
+
+    A prompt is sampled from once a group, and trained with each response. Attention's own products are left out.
+    """
+    weights = sum(p.numel() for p in model.parameters())
+    sampled = (sum(len(r.prompt_ids) for r in rollouts[::group]) + sum(len(r.response_ids) for r in rollouts))
+    trained = sum(len(r.prompt_ids) + len(r.response_ids) for r in kept)
+    return weights * (2 * sampled + 6 * trained)
+
+
 def train_step(run, stage):
     """One step of J_TFPI (or of J_RLVR, in a stage with thinking): its metrics, and a sample response."""
     started, config, responses = time.monotonic(), run.config, []
@@ -158,10 +170,12 @@ def train_step(run, stage):
     kept, kept_rewards, rollouts, rewards = dynamic_sampling(draw_groups, config.prompts, config.group, config.draws)
     lengths = [len(r.response_ids) for r in rollouts]
     run.state.generated_tokens += sum(lengths)
+    run.state.flops += count_flops(run.model, rollouts, kept, config.group)
     metrics = {"reward": float(np.mean(rewards)), "tokens": float(np.mean(lengths)),
                "truncated": float(np.mean([not r.finished for r in rollouts])),
                "flat_groups": float(flat_groups(rewards, config.group).float().mean()), "rollouts": len(rollouts),
                "verification": verification_share([text for _, text in responses]),
+               "entropy": -float(np.mean([l for r in rollouts for l in r.logprobs])),  # unbiased, by the samples
                "rollout_seconds": time.monotonic() - started}
     options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer,
                            config.minibatches, config.micro_tokens)
@@ -198,7 +212,7 @@ def train_stage(run, stage):
                 state.accuracy.append(line["validation"])
                 state.truncated.append(float(np.mean(state.since_validation)))
                 state.since_validation = []
-            line |= {"generated_tokens": state.generated_tokens, "seconds": run.seconds()}
+            line |= {"generated_tokens": state.generated_tokens, "flops": state.flops, "seconds": run.seconds()}
             run.log(line)
             bar.update(1)
             bar.set_postfix_str(
@@ -218,6 +232,8 @@ def train_stage(run, stage):
                                  "are those before these steps. Lower --lr and go on.")
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
+            if config.snapshot_every and state.step % config.snapshot_every == 0:
+                write_folder(run.folder / f"step{state.step}", lambda folder: save_model(run, folder))
             if state.stage_step % config.save_every == 0:
                 run.save_checkpoint()
         if is_over(config, state):
@@ -245,7 +261,7 @@ def measure(run, problems, thinking, samples, label):
 
 def measure_both(run, name):
     """Appends both modes' results on the test problems to the run's table, and prints them."""
-    entry = {"name": name, "step": run.state.step, "generated_tokens": run.state.generated_tokens}
+    entry = {"name": name, "step": run.state.step, "generated_tokens": run.state.generated_tokens, "flops": run.state.flops}
     for mode in MODES:
         result = measure(run, run.test[:run.config.eval_problems], mode == "thinking", run.config.eval_samples,
                          f"test, {name}")

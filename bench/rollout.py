@@ -114,9 +114,9 @@ def silence():
 
 def compare(args, budget):
     results = {}
-    for mode in MODES:
+    for mode in args.modes.split(","):
         model, prompts, stop_ids = prepare(args.model, args.prompts, mode)
-        speeds = {name: [] for name in SAMPLERS}
+        speeds = {name: [] for name in args.samplers.split(",")}
         for seed in range(args.rounds + 1):
             for name in list(speeds):
                 started = time.perf_counter()
@@ -178,6 +178,8 @@ def main():
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--budget", type=int, help="default: the full budget of the model's preset")
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help="ours must be among them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="how time and memory grow, instead of the comparison")
     args = parser.parse_args()

@@ -3,10 +3,12 @@
     python bench/roofline.py --model small --rows 512 --tokens 50
     python bench/roofline.py --model PATH --rows 64 --tokens 64        # SmolLM2-135M, say
 
-    peak       FLOP/s of a large square fp32 matmul, measured in this run
+    peak       FLOP/s of a large square fp32 matmul: the best of many, before and after the rest, since machines are
+               noisy and a limit is a limit
     decode     a step of `rows` live rows, against its matrix products alone (same shapes, same weights, one after the
                other, nothing else), and against its FLOPs at the peak
-    training   an update on `rows` responses of `tokens` tokens, against 6 FLOPs a weight and token at the peak
+    training   an update on `rows` responses of `tokens` tokens, against 6 FLOPs a weight and token at the peak (prompts
+               that the update runs once for their group count once)
 
 A share of 50 % means that everything else (attention, norms, sampling, the optimizer, Python) costs as much again.
 """
@@ -22,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from grpo import UpdateConfig, update
+from grpo import UpdateConfig, sharing_pays, update
 from problems import load_split
 from load import load_model
 from rollout import generate
@@ -30,14 +32,18 @@ from run import Config, find_settings
 from tfpi import render
 
 
-def seconds(function, rounds):
-    """The median time of a few runs, after one that warms up."""
-    times = []
+def times(function, rounds):
+    """Seconds of a few runs, after one that warms up."""
+    measured = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
         function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+        measured.append(time.perf_counter() - started)
+    return measured[1:]
+
+
+def seconds(function, rounds):
+    return statistics.median(times(function, rounds))
 
 
 def main():
@@ -56,7 +62,7 @@ def main():
                for p in load_split("train")[:args.rows // args.group]]
 
     square = torch.randn(2048, 2048)
-    peak = 2 * 2048 ** 3 / seconds(lambda: square @ square, 10)
+    fastest = min(times(lambda: square @ square, 20))
 
     linears = [m.weight.detach() for m in model.modules() if isinstance(m, torch.nn.Linear)]
     inputs = {weight.shape[1]: torch.randn(args.rows, weight.shape[1]) for weight in linears}
@@ -66,17 +72,21 @@ def main():
     def sample(budget):  # no stop id: every row stays live
         return generate(model, prompts, max_new_tokens=budget, stop_ids={-1}, samples=args.group, slots=args.rows)
 
-    step = (seconds(lambda: sample(args.tokens), args.rounds) - seconds(lambda: sample(1), args.rounds)) / (args.tokens - 1)
+    step = seconds(lambda: sample(args.tokens), args.rounds) - seconds(lambda: sample(1), args.rounds)
+    step /= args.tokens - 1
 
     rollouts = sample(args.tokens)
-    trained = sum(len(r.prompt_ids) + len(r.response_ids) for r in rollouts)
+    minibatch = rollouts[:len(rollouts) // config.minibatches]
+    prompts_run = rollouts[::args.group if sharing_pays(minibatch, config.micro_tokens) else 1]
+    trained = sum(len(r.prompt_ids) for r in prompts_run) + sum(len(r.response_ids) for r in rollouts)
     projected = sum(len(r.response_ids) for r in rollouts)  # only response tokens reach the vocabulary
     head = model.get_output_embeddings().weight.numel()
     flops = 6 * ((weights - head) * trained + head * projected)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    options = UpdateConfig(micro_tokens=config.micro_tokens)
+    options = UpdateConfig(micro_tokens=config.micro_tokens, minibatches=config.minibatches)
     advantages = [(-1.0) ** i for i in range(len(rollouts))]
     train = seconds(lambda: update(model, optimizer, rollouts, advantages, options), args.rounds)
+    peak = 2 * 2048 ** 3 / min(fastest, *times(lambda: square @ square, 20))
 
     result = {
         "bench": "roofline", "model": args.model, "rows": args.rows, "tokens": args.tokens,

@@ -37,7 +37,8 @@ FORKS.set_forkserver_preload(["pytest", "torch", "transformers.models.qwen3.mode
                               "transformers.models.auto.modeling_auto", "transformers.generation.utils"])
 # Where a bug in a file shows first; then all the other fast tests are run.
 LIKELY = {
-    "grpo.py": ["grpo", "tfpi"], "rollout.py": ["rollout"], "load.py": ["rollout", "bad_input"],
+    "grpo.py": ["grpo", "tfpi"], "logprobs.py": ["logprobs", "grpo"], "rollout.py": ["rollout"],
+    "load.py": ["rollout", "bad_input"],
     "tfpi.py": ["tfpi", "run", "reliability"], "run.py": ["reliability", "run"],
     "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "tfpi"], "problems.py": ["problems"],
     "reward.py": ["reward", "reward_golden"], "distill.py": ["distill"], "checks.py": ["bad_input"]}

@@ -19,7 +19,7 @@ from problems import DataError, load_data, load_problems
 from reward import math_reward
 from load import ModelError, load_model
 from rollout import generate
-from run import new_run
+from run import new_run, resumed_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -301,6 +301,16 @@ def test_output_that_cannot_be_written(tiny_options, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="cannot write to .*Give --out"):
         new_run(tiny_options | {"out": str(tmp_path / "file" / "run")})
+
+
+def test_a_run_that_cannot_be_written_to(small_run, monkeypatch):
+    """A read-only folder, when resuming."""
+    def fail(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("run.keep_steps", fail)
+    with pytest.raises(OSError, match="cannot write to .*Read-only file system.*Make it writable"):
+        resumed_run({"out": str(small_run.folder)})
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"lr": "fast"}', '{"color": "red"}'])

@@ -5,10 +5,9 @@ import statistics
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from grpo import (UpdateConfig, dynamic_sampling, fused_policy_loss, group_advantages, micro_batches, policy_loss,
-                  response_logprobs, token_logprobs, token_weights, update)
+from grpo import (SharedPrompts, UpdateConfig, dynamic_sampling, group_advantages, micro_batches, policy_loss,
+                  response_logprobs, sharing_pays, token_weights, update)
 from rollout import Rollout, generate
 
 STOPS = {2, 3, 4}
@@ -132,161 +131,6 @@ def test_an_extreme_ratio_stays_finite(gap, advantage):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Log-probs without the logits
-
-
-def projection(count=50, width=12, vocabulary=30):
-    """Random hidden states (N, H), weight (V, H), targets (N,) and an incoming gradient (N,)."""
-    g = torch.Generator().manual_seed(0)
-    return (torch.randn(count, width, generator=g), torch.randn(vocabulary, width, generator=g), torch.randint(vocabulary, (count,), generator=g),
-            torch.randn(count, generator=g))
-
-
-def naive_logprobs(hidden, weight, targets, temperature):
-    return torch.log_softmax(hidden @ weight.T / temperature, dim=-1).gather(1, targets[:, None])[:, 0]
-
-
-def backward(function, hidden, weight, grad):
-    """The values of function(hidden, weight) and its gradients by both, for the incoming gradient."""
-    hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
-    values = function(hidden, weight)
-    values.backward(grad.to(values.dtype))
-    return values.detach(), hidden.grad, weight.grad
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 50, None])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_token_logprobs_equal_log_softmax_in_float64(temperature, chunk):
-    """Values and both gradients, whatever the chunk, temperature included."""
-    hidden, weight, targets, grad = projection()
-    ours = backward(lambda h, w: token_logprobs(h, w, targets, temperature=temperature, chunk=chunk), hidden, weight, grad)
-    exact = backward(lambda h, w: naive_logprobs(h, w, targets, temperature), hidden.double(), weight.double(), grad)
-    for a, b in zip(ours, exact):
-        torch.testing.assert_close(a, b.float(), atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("frozen", ["hidden", "weight"])
-def test_only_one_input_may_need_a_gradient(frozen):
-    """A frozen projection, or a frozen body: the other gradient is still the full one."""
-    hidden, weight, targets, grad = projection()
-    free = (hidden if frozen == "weight" else weight).requires_grad_()
-    [ours] = torch.autograd.grad(token_logprobs(hidden, weight, targets, chunk=7), free, grad)
-    [exact] = torch.autograd.grad(naive_logprobs(hidden, weight, targets, 1.0), free, grad)
-    torch.testing.assert_close(ours, exact, atol=1e-4, rtol=1e-4)
-
-
-def test_bf16_is_no_worse_than_naive_bf16():
-    """Pitfall: dtype. Softmax in fp32, and the weight's gradient summed over chunks in fp32, beat the plain bf16 computation."""
-    hidden, weight, targets, grad = projection(count=1024, vocabulary=500)
-    hidden, weight = hidden.bfloat16(), weight.bfloat16()
-    exact = backward(lambda h, w: naive_logprobs(h, w, targets, 1.0), hidden.double(), weight.double(), grad)
-    naive = backward(lambda h, w: naive_logprobs(h, w, targets, 1.0), hidden, weight, grad)
-    ours = backward(lambda h, w: token_logprobs(h, w, targets, chunk=8), hidden, weight, grad)
-    errors = [[((a.double() - e).norm() / e.norm()).item() for a, e in zip(values, exact)] for values in (ours, naive)]
-    assert all(o <= 1.05 * n for o, n in zip(*errors))
-    assert [v.dtype for v in ours] == [torch.float32, torch.bfloat16, torch.bfloat16]
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the most elements of any tensor that an operation makes, and counts the matrix products."""
-
-    elements, products = 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.products += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_)
-        result = function(*args, **kwargs or {})
-        for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            self.elements = max(self.elements, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
-        return result
-
-
-def test_the_logits_never_exist_at_once():
-    """Forward and backward hold one chunk of logits, 16 tokens of 512; and nothing of that size is kept between them."""
-    hidden, weight, targets, _ = projection(count=256, width=8, vocabulary=512)
-    saved = []
-    with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        token_logprobs(hidden.requires_grad_(), weight.requires_grad_(), targets, chunk=16).sum().backward()
-    assert largest.elements <= 16 * 512
-    assert max(saved) <= weight.numel()
-
-
-def test_logprobs_are_never_positive():
-    """A certain token has log-prob 0, not a rounding error above it."""
-    hidden, weight, targets, _ = projection()
-    assert (token_logprobs(100 * hidden, weight, targets) <= 0).all()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The loss fused with the projection
-
-
-def off_policy(logprobs):
-    """Old log-probs that put ratios on both sides of both clips, advantages of both signs, uneven weights; all (N,)."""
-    g = torch.Generator().manual_seed(1)
-    return (logprobs + 0.5 * torch.randn(len(logprobs), generator=g), torch.randn(len(logprobs), generator=g),
-            torch.rand(len(logprobs), generator=g))
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 50, None])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_fused_policy_loss_equals_the_plain_one_in_float64(temperature, chunk):
-    """Loss, log-probs, clipped share and both gradients: made in forward, chunk by chunk, and scaled in backward."""
-    hidden, weight, targets, _ = projection()
-    batch = off_policy(naive_logprobs(hidden, weight, targets, temperature))
-
-    def fused(h, w):
-        return fused_policy_loss(h, w, targets, *batch, temperature=temperature, eps_low=0.1, eps_high=0.3, chunk=chunk)
-
-    def plain(h, w):
-        return policy_loss(naive_logprobs(h, w, targets, temperature), *batch, eps_low=0.1, eps_high=0.3)
-
-    scale = torch.tensor(3.0)  # as a loss that is divided or added to before backward would bring
-    ours = backward(lambda h, w: fused(h, w)[0], hidden, weight, scale)
-    exact = backward(lambda h, w: plain(h, w)[0], hidden.double(), weight.double(), scale)
-    for a, b in zip(ours, exact):
-        torch.testing.assert_close(a, b.float(), atol=1e-4, rtol=1e-4)
-    _, logprobs, clipped = fused(hidden, weight)
-    torch.testing.assert_close(logprobs, naive_logprobs(hidden, weight, targets, temperature), atol=1e-4, rtol=0)
-    assert 0 < clipped < 1 and clipped == pytest.approx(plain(hidden, weight)[1].item())
-
-
-@pytest.mark.parametrize("frozen", ["hidden", "weight"])
-def test_only_one_input_of_the_fused_loss_may_need_a_gradient(frozen):
-    """A frozen projection, or a frozen body: the other gradient is still the full one."""
-    hidden, weight, targets, _ = projection()
-    batch = off_policy(naive_logprobs(hidden, weight, targets, 1.0))
-    free = (hidden if frozen == "weight" else weight).requires_grad_()
-    [ours] = torch.autograd.grad(fused_policy_loss(hidden, weight, targets, *batch, chunk=7)[0], free)
-    [exact] = torch.autograd.grad(policy_loss(naive_logprobs(hidden, weight, targets, 1.0), *batch)[0], free)
-    torch.testing.assert_close(ours, exact, atol=1e-4, rtol=1e-4)
-
-
-def test_the_fused_loss_never_holds_the_logits_and_makes_each_once():
-    """Three products a chunk and nothing larger than a chunk of logits or the weight."""
-    hidden, weight, targets, _ = projection(count=256, width=8, vocabulary=512)
-    batch = off_policy(naive_logprobs(hidden, weight, targets, 1.0))
-    with LargestTensor() as seen:
-        fused_policy_loss(hidden.requires_grad_(), weight.requires_grad_(), targets, *batch, chunk=16)[0].backward()
-    assert seen.elements <= 16 * 512
-    assert seen.products == 3 * 256 // 16
-
-
-def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
-    """Pitfall: dtype. A nearly certain token's gradient is a small difference: it is taken before the cast to bf16."""
-    hidden, weight, targets, _ = projection(count=1024, vocabulary=500)
-    hidden, weight = (3 * hidden).bfloat16(), weight.bfloat16()
-    targets = (hidden.float() @ weight.float().T).argmax(dim=-1)
-    # Never clipped: where the clip sets in, bf16 logits decide by chance.
-    batch, clip = off_policy(naive_logprobs(hidden.double(), weight.double(), targets, 1.0).float()), (100.0, 100.0)
-    exact, naive = (backward(lambda h, w: policy_loss(naive_logprobs(h, w, targets, 1.0), *batch, *clip)[0], h, w, torch.tensor(1.0))
-                    for h, w in ((hidden.double(), weight.double()), (hidden, weight)))
-    ours = backward(lambda h, w: fused_policy_loss(h, w, targets, *batch, eps_low=100.0, eps_high=100.0, chunk=8)[0],
-                    hidden, weight, torch.tensor(1.0))
-    errors = [[((a.double() - e).norm() / e.norm()).item() for a, e in zip(values[1:], exact[1:])] for values in (ours, naive)]
-    assert all(o <= 1.05 * n for o, n in zip(*errors))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Log-probs of responses
 
 
@@ -380,22 +224,66 @@ def test_dropout_does_not_part_trainer_and_sampler(make_model):
     assert weights_after(model, rollouts, ADVANTAGES)[1]["logprob_gap"] < 1e-5
 
 
+def naive_backward(model, rollouts, advantages, normalizer="dapo"):
+    """Gradients of the loss, one sequence at a time, with clips of 0.4 and 3."""
+    total = sum(len(r.response_ids) for r in rollouts)
+    for r, advantage in zip(rollouts, advantages, strict=True):
+        ratio = (naive_response_logprobs(model, r) - torch.tensor(r.logprobs)).exp()
+        gains = torch.minimum(ratio * advantage, ratio.clamp(0.4, 3.0) * advantage)
+        (-gains.sum() / {"dapo": total, "grpo": 8 * len(r.response_ids), "dr_grpo": 8 * 20}[normalizer]).backward()
+
+
 @pytest.mark.parametrize("normalizer", ["dapo", "grpo", "dr_grpo"])
 @pytest.mark.parametrize("micro_tokens, batches", [(1, [1] * 8), (11, [2, 2, 1, 1, 1, 1]), (1000, [8])])
 def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_tokens, batches):
     """Pitfall: accumulation. One normaliser for the batch: sequences one by one, in twos or all at once give a naive loop's gradient."""
     model, sizes = make_model(), []
-    before, total = torch.cat([p.detach().flatten() for p in model.parameters()]), sum(len(r.response_ids) for r in BATCH)
-    for r, advantage in zip(BATCH, ADVANTAGES):
-        ratio = (naive_response_logprobs(model, r) - torch.tensor(r.logprobs)).exp()
-        gains = torch.minimum(ratio * advantage, ratio.clamp(0.4, 3.0) * advantage)
-        (-gains.sum() / {"dapo": total, "grpo": 8 * len(r.response_ids), "dr_grpo": 8 * 20}[normalizer]).backward()
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    naive_backward(model, BATCH, ADVANTAGES, normalizer)
     gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
     hook = model.base_model.register_forward_pre_hook(lambda module, args, inputs: sizes.append(len(inputs["input_ids"])), with_kwargs=True)
     after, _ = weights_after(model, BATCH, ADVANTAGES, normalizer=normalizer, micro_tokens=micro_tokens, eps_low=0.6, eps_high=2.0)
     hook.remove()
     torch.testing.assert_close(before - after, gradient, atol=1e-4, rtol=1e-3)
     assert sorted(sizes) == sorted(batches)
+
+
+# Three prompts of unequal length with two or three responses each, of one to five tokens.
+GROUPED = [sequence(prompt, response) for prompt, responses in (
+    ([5, 6, 7, 8, 9, 10], ([6, 7, 2], [11], [9, 8, 7, 6, 2])), ([4, 0, 9], ([12, 13], [0, 14, 3])),
+    ([21] * 9, ([2], [30, 31, 32], [33, 34, 35, 36]))) for response in responses]
+
+
+@pytest.mark.parametrize("micro_tokens", [27, 1000])
+def test_shared_prompts_do_not_change_the_gradient(make_model, micro_tokens):
+    """Each prompt runs once, whatever the micro-batches, and the gradient is that of a naive loop."""
+    model, forwards = make_model(), []
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    naive_backward(model, GROUPED, ADVANTAGES)
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    hook = model.base_model.register_forward_pre_hook(
+        lambda module, args, inputs: forwards.append(inputs["input_ids"].shape), with_kwargs=True)
+    after, _ = weights_after(model, GROUPED, ADVANTAGES, micro_tokens=micro_tokens, eps_low=0.6, eps_high=2.0)
+    hook.remove()
+    torch.testing.assert_close(before - after, gradient, atol=1e-4, rtol=1e-3)
+    assert forwards[0] == (3, 9) and sum(rows for rows, _ in forwards[1:]) == len(GROUPED)
+    assert max(columns for _, columns in forwards[1:]) == 4  # responses alone, but for their last tokens
+
+
+def test_shared_prompts_give_the_same_hidden_states(model):
+    """Pitfalls: shift off by one, padding. What predicts the first token comes from the prompt, the rest from the response."""
+    ours, tokens = SharedPrompts(model, GROUPED).response_hidden(GROUPED)
+    each = [model.base_model(torch.tensor([r.prompt_ids + r.response_ids])).last_hidden_state[0, len(r.prompt_ids) - 1:-1]
+            for r in GROUPED]
+    torch.testing.assert_close(ours, torch.cat(each), atol=1e-4, rtol=0)
+    assert tokens.tolist() == [token for r in GROUPED for token in r.response_ids]
+
+
+@pytest.mark.parametrize("prompt, responses, micro_tokens, pays", [
+    (40, [50] * 8, 2048, True), (40, [50], 2048, False), (40, [900] * 8, 2048, False), (40, [50] * 8, 39, False)],
+    ids=["short responses", "no group", "long responses", "no room for the prompts"])
+def test_prompts_are_shared_where_that_saves_a_fifth(prompt, responses, micro_tokens, pays):
+    assert sharing_pays([sequence([5] * prompt, [6] * n) for n in responses], micro_tokens) is pays
 
 
 def test_micro_batches_hold_each_sequence_once_within_the_limit():

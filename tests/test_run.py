@@ -53,6 +53,14 @@ def test_metrics_count_up(metrics):
     assert metrics[0]["seconds"] < metrics[-1]["seconds"]
 
 
+def test_snapshots_are_models_along_the_way(tiny_options, tmp_path):
+    """Every second step of four, across the stage's end, as ordinary folders."""
+    run = new_run(tiny_options | {"out": str(tmp_path / "run"), "snapshot_every": 2})
+    train(run)
+    assert sorted(path.name for path in run.folder.glob("step*")) == ["step2", "step4"]
+    assert all(torch.equal(weights(run.folder / "step4")[key], value) for key, value in weights(run.folder / "stage2").items())
+
+
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
     """Nobody solves these problems, so every reward is 0: the run goes on, says so, and leaves the weights alone."""
     data = tmp_path / "hopeless.jsonl"

@@ -1,13 +1,14 @@
 """The ThinkFree operation, the stages, and when one ends."""
 
 import pytest
+import torch
 
 import tfpi
 from grpo import UpdateConfig
 from rollout import Rollout
 from run import Config, State, find_settings, new_run
-from tfpi import (EMPTY_BLOCK, Stage, is_over, levelled_off, measure, render, sample_groups, stages, think_free, train,
-                  train_stage, train_step)
+from tfpi import (EMPTY_BLOCK, Stage, count_flops, is_over, levelled_off, measure, render, sample_groups, stages,
+                  think_free, train, train_stage, train_step)
 
 CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -90,6 +91,19 @@ def test_tfpi_rl_adds_thinking_at_the_full_budget():
 
 def test_direct_is_thinking_from_the_start():
     assert describe("direct", full_budget=640) == [("rl", True, 640)]
+
+
+def test_multistage_is_the_stages_with_thinking():
+    """Table 4's control: nothing but the prompt differs from TFPI."""
+    assert describe("multistage", budgets="64,96") == [("stage1", True, 64), ("stage2", True, 96)]
+
+
+def test_flops_by_hand():
+    """Weights of 10: two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept."""
+    model = torch.nn.Linear(4, 2)  # 8 weights and 2 biases
+    rollouts = [Rollout([1] * p, [2] * n, [0.0] * n, True) for p, n in ((3, 2), (3, 3), (1, 4), (1, 5))]
+    sampled, trained = 3 + 1 + 2 + 3 + 4 + 5, (3 + 2) + (3 + 3)
+    assert count_flops(model, rollouts, rollouts[:2], group=2) == 10 * (2 * sampled + 6 * trained)
 
 
 def test_presets_carry_the_papers_values():
