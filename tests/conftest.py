@@ -66,10 +66,10 @@ def small_run(tiny_options, tmp_path):
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-    """The run of tiny_options, done; with it, in `asked`, the budgets that its training asked the sampler for. Read it only."""
+    """The run of tiny_options, done, with snapshots; in `asked`, the budgets that its training asked the sampler for. Read it only."""
     import tfpi
     from run import new_run
-    run = new_run(TINY_RUN | {"out": str(tmp_path_factory.mktemp("trained") / "run")})
+    run = new_run(TINY_RUN | {"snapshot_every": 2, "out": str(tmp_path_factory.mktemp("trained") / "run")})
     run.asked, original = [], tfpi.sample_and_grade
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **options: run.asked.append(options["max_new_tokens"]) or original(*args, **options))

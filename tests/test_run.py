@@ -53,12 +53,12 @@ def test_metrics_count_up(metrics):
     assert metrics[0]["seconds"] < metrics[-1]["seconds"]
 
 
-def test_snapshots_are_models_along_the_way(tiny_options, tmp_path):
+def test_snapshots_are_models_along_the_way(trained_run):
     """Every second step of four, across the stage's end, as ordinary folders."""
-    run = new_run(tiny_options | {"out": str(tmp_path / "run"), "snapshot_every": 2})
-    train(run)
-    assert sorted(path.name for path in run.folder.glob("step*")) == ["step2", "step4"]
-    assert all(torch.equal(weights(run.folder / "step4")[key], value) for key, value in weights(run.folder / "stage2").items())
+    folder = trained_run.folder
+    assert sorted(path.name for path in folder.glob("step*")) == ["step2", "step4"]
+    last = weights(folder / "step4")
+    assert all(torch.equal(last[key], value) for key, value in weights(folder / "stage2").items())
 
 
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
@@ -72,10 +72,8 @@ def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 
-def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
+def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
     """Resume is exact: weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted one, bit for bit."""
-    whole = new_run(tiny_options | {"out": str(tmp_path / "whole"), "save_every": 1})
-    train(whole)
     broken = new_run(tiny_options | {"out": str(tmp_path / "broken"), "save_every": 1})
     interrupt_after(broken, steps=1)
     assert train(broken) is False
@@ -87,11 +85,12 @@ def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
     resumed.save_checkpoint()
     last = resumed_run({"out": str(tmp_path / "broken")})
     assert train(last) is True
-    for name, tensor in weights(tmp_path / "whole" / "stage2").items():
-        assert torch.equal(tensor, weights(tmp_path / "broken" / "stage2")[name]), name
+    found = weights(tmp_path / "broken" / "stage2")
+    for name, tensor in weights(trained_run.folder / "stage2").items():
+        assert torch.equal(tensor, found[name]), name
     seconds = ("seconds", "rollout_seconds", "step_seconds")
-    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-             for name in ("whole", "broken")]
+    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (folder / "metrics.jsonl").read_text().splitlines()]
+             for folder in (trained_run.folder, tmp_path / "broken")]
     assert lines[0] == lines[1]
 
 
