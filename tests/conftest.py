@@ -1,5 +1,6 @@
 """Shared by all tests: the repository root on the path, one thread, and tiny random models whose next token depends on content and position."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -47,14 +48,36 @@ def small():
     return load_model(find_settings("small")["model"], "cpu")
 
 
+TINY_RUN = {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 64, "prompts": 4, "group": 4, "validate_every": 1,
+            "validation_problems": 4, "eval_problems": 4, "eval_samples": 1}
+
+
 @pytest.fixture
 def tiny_options():
     """Command-line options of a run with two stages of two steps."""
-    return {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 64, "prompts": 4, "group": 4, "validate_every": 1,
-            "validation_problems": 4, "eval_problems": 4, "eval_samples": 1}
+    return dict(TINY_RUN)
 
 
 @pytest.fixture
 def small_run(tiny_options, tmp_path):
     from run import new_run
     return new_run(tiny_options | {"out": str(tmp_path / "run")})
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """The run of tiny_options, done, with snapshots; in `asked`, the budgets that its training asked the sampler for. Read it only."""
+    import tfpi
+    from run import new_run
+    run = new_run(TINY_RUN | {"snapshot_every": 2, "out": str(tmp_path_factory.mktemp("trained") / "run")})
+    run.asked, original = [], tfpi.sample_and_grade
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **options: run.asked.append(options["max_new_tokens"]) or original(*args, **options))
+        assert tfpi.train(run) is True
+    return run
+
+
+@pytest.fixture(scope="session")
+def metrics(trained_run):
+    """The lines of its metrics.jsonl."""
+    return [json.loads(line) for line in (trained_run.folder / "metrics.jsonl").read_text().splitlines()]

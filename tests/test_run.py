@@ -43,24 +43,22 @@ def test_the_whole_run_leaves_what_it_promises(tmp_path):
     assert len(weights(tmp_path / "run" / "stage2")) > 0
 
 
-def test_metrics_count_up(small_run):
+def test_metrics_count_up(metrics):
     """Generated tokens and seconds are cumulated over the run, for plots against compute."""
-    train(small_run)
-    lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
     total = 0
-    for line in lines:
+    for line in metrics:
         total += round(line["tokens"] * line["rollouts"])
         assert line["generated_tokens"] == total
-    assert lines[0]["seconds"] < lines[-1]["seconds"]
+    assert metrics[0]["seconds"] < metrics[-1]["seconds"]
 
 
-def test_snapshots_are_models_along_the_way(tiny_options, tmp_path):
+def test_snapshots_are_models_along_the_way(trained_run):
     """Every second step of four, across the stage's end, as ordinary folders."""
-    run = new_run(tiny_options | {"out": str(tmp_path / "run"), "snapshot_every": 2})
-    train(run)
-    assert sorted(path.name for path in run.folder.glob("step*")) == ["step2", "step4"]
-    assert all(torch.equal(weights(run.folder / "step4")[key], value) for key, value in weights(run.folder / "stage2").items())
+    folder = trained_run.folder
+    assert sorted(path.name for path in folder.glob("step*")) == ["step2", "step4"]
+    last = weights(folder / "step4")
+    assert all(torch.equal(last[key], value) for key, value in weights(folder / "stage2").items())
 
 
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
@@ -74,10 +72,8 @@ def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 
-def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
+def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
     """Resume is exact: weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted one, bit for bit."""
-    whole = new_run(tiny_options | {"out": str(tmp_path / "whole"), "save_every": 1})
-    train(whole)
     broken = new_run(tiny_options | {"out": str(tmp_path / "broken"), "save_every": 1})
     interrupt_after(broken, steps=1)
     assert train(broken) is False
@@ -89,20 +85,21 @@ def test_two_and_two_steps_equal_four(tiny_options, tmp_path):
     resumed.save_checkpoint()
     last = resumed_run({"out": str(tmp_path / "broken")})
     assert train(last) is True
-    for name, tensor in weights(tmp_path / "whole" / "stage2").items():
-        assert torch.equal(tensor, weights(tmp_path / "broken" / "stage2")[name]), name
+    found = weights(tmp_path / "broken" / "stage2")
+    for name, tensor in weights(trained_run.folder / "stage2").items():
+        assert torch.equal(tensor, found[name]), name
     seconds = ("seconds", "rollout_seconds", "step_seconds")
-    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-             for name in ("whole", "broken")]
+    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (folder / "metrics.jsonl").read_text().splitlines()]
+             for folder in (trained_run.folder, tmp_path / "broken")]
     assert lines[0] == lines[1]
 
 
 def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
     """Lines after the checkpoint, and one that a crash tore, would otherwise stand in metrics.jsonl twice."""
-    train(small_run)
-    metrics = small_run.folder / "metrics.jsonl"
-    lines = metrics.read_text()
-    metrics.write_text(lines + '{"step": 5, "reward": 1.0}\n{"step": 6, "rew')
+    small_run.state.step = 2
+    small_run.save_checkpoint()
+    metrics, lines = small_run.folder / "metrics.jsonl", '{"step": 1, "reward": 0.5}\n{"step": 2, "reward": 0.5}\n'
+    metrics.write_text(lines + '{"step": 3, "reward": 1.0}\n{"step": 4, "rew')
     resumed_run({"out": str(small_run.folder)})
     assert metrics.read_text() == lines
 
@@ -124,10 +121,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
     assert resumed_run({"out": str(tmp_path / "run")}).state.step >= 1
 
 
-def test_a_saved_stage_is_an_ordinary_hugging_face_folder(small_run):
+def test_a_saved_stage_is_an_ordinary_hugging_face_folder(trained_run):
     """Plain AutoModelForCausalLM and AutoTokenizer load it, chat template included, and generate with it."""
-    train(small_run)
-    model, tokenizer = (auto.from_pretrained(small_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
+    model, tokenizer = (auto.from_pretrained(trained_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Compute 20 + 30."}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
     output = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=60, do_sample=False)
     assert "\\boxed{50}" in tokenizer.decode(output[0])

@@ -1,7 +1,5 @@
 """The ThinkFree operation, the stages, and when one ends."""
 
-import json
-
 import pytest
 import torch
 
@@ -137,21 +135,16 @@ def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
     assert is_over(config, State(stage_step=50, truncated=truncated, accuracy=[0.5] * 6))
 
 
-def test_the_budget_changes_only_at_the_stage_boundary(small_run, monkeypatch):
+def test_the_budget_changes_only_at_the_stage_boundary(trained_run, metrics):
     """Two steps a stage: budgets 16, 16, 24, 24, in the metrics and for the sampler, and no response is longer."""
-    asked, original = [], tfpi.sample_and_grade
-    monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **options: asked.append(options["max_new_tokens"]) or original(*args, **options))
-    train(small_run)
-    assert asked == [16, 16, 24, 24]
-    lines = [json.loads(line) for line in (small_run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["budget"]) for line in lines] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
-    assert all(line["tokens"] <= line["budget"] for line in lines)
+    assert trained_run.asked == [16, 16, 24, 24]
+    assert [(line["stage"], line["budget"]) for line in metrics] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
+    assert all(line["tokens"] <= line["budget"] for line in metrics)
 
 
-def test_each_stage_counts_its_own_validations(small_run):
+def test_each_stage_counts_its_own_validations(trained_run):
     """The turning point of stage 2 must not be found in the statistics of stage 1."""
-    train(small_run)
-    assert small_run.state.accuracy == [] and small_run.state.truncated == []
+    assert trained_run.state.accuracy == [] and trained_run.state.truncated == []
 
 
 MEASURED = dict.fromkeys(("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0) | {"responses": []}
@@ -254,8 +247,8 @@ def test_each_response_is_graded_against_its_own_problem(small_run):
     assert 0 < sum(rewards) < len(rewards)
 
 
-def test_the_table_keeps_the_modes_apart(small_run):
+def test_the_table_keeps_the_modes_apart(trained_run):
     """Before and after each stage, thinking responses think and thinking-free ones do not."""
-    train(small_run)
-    for entry in small_run.state.evaluations:
+    assert len(trained_run.state.evaluations) == 3
+    for entry in trained_run.state.evaluations:
         assert entry["thinking"]["thought"] == 1 and entry["thinking_free"]["thought"] == 0
