@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +32,11 @@ from mutants_table import TABLE
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("*.py", "pytest.ini", "README.md", "tests", "data", "models")
 TIMEOUT = 300  # seconds for the tests of a mutant; a hang is a failure, too
-# Every run starts as a copy of a process that has imported the large libraries, but nothing of the project.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pytest", "torch", "transformers.models.qwen3.modeling_qwen3",
-                              "transformers.models.auto.modeling_auto", "transformers.generation.utils"])
+LIBRARIES = ["pytest", "torch", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.modeling_auto",
+             "transformers.generation.utils"]
 # Where a bug in a file shows first; then all the other fast tests are run.
 LIKELY = {
-    "grpo.py": ["grpo", "tfpi"], "logprobs.py": ["logprobs", "grpo"], "rollout.py": ["rollout"],
+    "grpo.py": ["grpo", "logprobs"], "logprobs.py": ["logprobs"], "rollout.py": ["rollout", "logprobs"],
     "load.py": ["rollout", "bad_input"],
     "tfpi.py": ["tfpi", "run", "reliability"], "run.py": ["reliability", "run"],
     "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "tfpi"], "problems.py": ["problems"],
@@ -89,9 +88,9 @@ def run_pytest(folder, arguments):
     sys.exit(int(pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments])))
 
 
-def run_tests(folder, arguments):
+def run_tests(forks, folder, arguments):
     """The first test that fails in folder, "a hang", or None."""
-    process = FORKS.Process(target=run_pytest, args=(folder, arguments))
+    process = forks.Process(target=run_pytest, args=(folder, arguments))
     process.start()
     for _ in range(TIMEOUT):  # seconds, but those for which this process itself was paused do not count
         process.join(1)
@@ -110,7 +109,7 @@ def run_tests(folder, arguments):
     return failed[1]
 
 
-def catch(mutant):
+def catch(forks, mutant):
     """Plants the mutant, if any, in a copy of the repository and runs the tests there: (what caught it or None, seconds)."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as folder:
@@ -122,7 +121,7 @@ def catch(mutant):
         likely = [f"tests/test_{name}.py" for name in (LIKELY[mutant.file] if mutant else [])]
         # test_mutants.py checks this table against the code, which has just been changed.
         rest = ["--ignore=tests/test_mutants.py", *(f"--ignore={path}" for path in likely)]
-        caught = (run_tests(folder, likely) if likely else None) or run_tests(folder, rest)
+        caught = (run_tests(forks, folder, likely) if likely else None) or run_tests(forks, folder, rest)
     return caught, time.monotonic() - started
 
 
@@ -135,11 +134,14 @@ def main():
     chosen = [m for m in MUTANTS if args.only.lower() in f"{m.file} {m.name}".lower()]
     if not chosen:
         sys.exit(f"no mutant has {args.only!r} in its name or file.")
-    if not args.only and (failed := catch(None)[0]):
+    # Every run starts as a copy of a process that has imported the large libraries, but nothing of the project.
+    forks = multiprocessing.get_context("forkserver")  # not on Windows
+    forks.set_forkserver_preload(LIBRARIES)
+    if not args.only and (failed := catch(forks, None)[0]):
         sys.exit(f"{failed} fails without any bug planted.")
     survivors = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        for mutant, (caught, seconds) in zip(chosen, pool.map(catch, chosen)):
+        for mutant, (caught, seconds) in zip(chosen, pool.map(partial(catch, forks), chosen)):
             if not caught:
                 survivors.append(mutant.name)
             print(f"{mutant.file}: {mutant.name}: {caught or 'SURVIVED'} ({seconds:.0f} s)", flush=True)

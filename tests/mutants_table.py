@@ -24,6 +24,7 @@ TABLE = {
          "kept = kept + [r for r in new[members] if r.finished]\n"
          "                kept_rewards = kept_rewards + [g for r, g in zip(new[members], graded[members]) if "
          "r.finished]"),
+        ("all groups flat is a crash", "if not rollouts:", "if False:"),
         # The loss
         ("length bias: every response weighs the same in dapo",
          "torch.full((len(lengths),), 1.0 / lengths.sum().item())",
@@ -132,13 +133,15 @@ TABLE = {
          "uniforms[rows][:, 0]"),
         ("all requests share one stream", "key=[seed, index]", "key=[seed, 0]"),
         ("the seed is ignored", "key=[seed, index]", "key=[0, index]"),
+        ("the sampler is not seeded", "np.random.Generator(np.random.Philox(key=[seed, index]))",
+         "np.random.default_rng()"),
         ("streams go by slot, not by request", "max_new_tokens) for i in new]",
          "max_new_tokens) for i in range(first, live)]"),
         ("refill: positions count the padding", "position[first:live] = ends.repeat_interleave(samples) - 1",
          "position[first:live] = ends.max() - 1"),
         ("refill: the count of written tokens is stale", "written[first:live] = 0", "pass"),
-        ("refill: the length is that of the rows before", "first, live, longest = live, live + free * samples, 0",
-         "first, live = live, live + free * samples"),
+        ("refill: the length stays that of rows that ended", "live, longest = live - len(places), 0",
+         "live = live - len(places)"),
         ("refill: the cache forgets the length of the rows that stay", "self.longest = max(self.longest, width)",
          "self.longest = width"),
         ("a moved row leaves its random numbers behind", "(request, token, position, written, uniforms):",
@@ -316,6 +319,8 @@ TABLE = {
         ("almost equal is equal", "MP.mag(u) - ZERO_BITS for u, v", "MP.mag(u) - 40 for u, v"),
     ],
     "distill.py": [
+        ("SFT learns the prompt, the empty block included", "problem.problem, \"\", thinking), False)]",
+         "problem.problem, \"\", thinking), True)]"),
         ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
         ("SFT learns the padding", "[-100] * (longest - len(trace[0]))", "[0] * (longest - len(trace[0]))"),
         ("SFT sees the test problems", "if problem.problem not in held_out:", "if problem.problem:"),
