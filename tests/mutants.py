@@ -39,8 +39,8 @@ LIKELY = {
     "grpo.py": ["grpo", "logprobs"], "logprobs.py": ["logprobs"], "rollout.py": ["rollout", "logprobs"],
     "load.py": ["rollout", "bad_input"],
     "tfpi.py": ["tfpi", "run", "reliability"], "run.py": ["reliability", "run"],
-    "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "tfpi"], "problems.py": ["problems"],
-    "reward.py": ["reward", "reward_golden"], "distill.py": ["distill"], "checks.py": ["bad_input"]}
+    "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "run"], "problems.py": ["problems"],
+    "reward.py": ["reward", "reward_golden", "reward_fuzz"], "distill.py": ["distill"], "checks.py": ["bad_input"]}
 
 
 class Mutant(NamedTuple):
