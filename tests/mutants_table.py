@@ -328,7 +328,8 @@ TABLE = {
         ("SFT learns to repeat the token it sees", "labels[:, 1:].flatten()", "labels[:, :-1].flatten()"),
     ],
     "checks.py": [
-        ("a learning rate of 0 is accepted", "not 0 < value < math.inf", "not 0 <= value < math.inf"),
+        ("a CPU's full memory is taken for a fault", "\"not enough memory\", \"can't allocate memory\")",
+         "\"not enough memory\")"),
         ("any RuntimeError is taken for full memory", "if isinstance(error, RuntimeError) and not any(",
          "if False and not any("),
     ],

@@ -3,11 +3,12 @@
 import json
 import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 
 import eval as eval_module
-from eval import evaluate, pass_at_k, response_text, verification_share
+from eval import MODES, evaluate, pass_at_k, report, response_text, verification_share
 from rollout import Rollout
 
 
@@ -131,11 +132,24 @@ def test_duplicate_prompts_stay_two_problems(model):
     assert len(responses) == 6 and responses[:3] != responses[3:]
 
 
+NUMBERS = dict.fromkeys(("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty", "pass_at_k"), 0.0) | {"k": 1, "problems": 4}
+
+
+def test_the_summary_compares_the_start_with_the_end(monkeypatch, tmp_path):
+    """Before is the first measurement of the table, after the last; the stages are all but the first."""
+    monkeypatch.setattr("plot.draw_run", lambda folder: folder)
+    table = [{"name": f"row {i}"} | {mode: NUMBERS | {"accuracy": i / 10} for mode in MODES} for i in range(3)]
+    report(SimpleNamespace(folder=tmp_path, config=SimpleNamespace(full_budget=64), seconds=lambda: 1.0,
+                           state=SimpleNamespace(evaluations=table, step=2, generated_tokens=5, flops=7)))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert all(summary["before"][mode]["accuracy"] == 0 and summary["after"][mode]["accuracy"] == 0.2 for mode in MODES)
+    assert summary["stages"] == table[1:]
+
+
 def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
     """First with the prompt x, then with the empty block behind it, on the same problems."""
-    seen, numbers = [], ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty", "pass_at_k")
-    monkeypatch.setattr(eval_module, "evaluate", lambda model, tokenizer, prompts, *_, **__: seen.append(prompts)
-                        or dict.fromkeys(numbers, 0.0) | {"responses": []})
+    seen = []
+    monkeypatch.setattr(eval_module, "evaluate", lambda model, tokenizer, prompts, *_, **__: seen.append(prompts) or NUMBERS | {"responses": []})
     eval_module.main(["--problems", "2", "--device", "cpu"])
     thinking, free = seen
     assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]

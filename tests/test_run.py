@@ -36,7 +36,6 @@ def test_the_whole_run_leaves_what_it_promises(tmp_path):
         for mode in ("thinking", "thinking_free"):
             assert {"accuracy", "error", "tokens", "truncated", "empty"} <= set(summary[when][mode])
     assert [entry["name"] for entry in summary["stages"]] == ["stage1", "stage2"]
-    assert all(summary["after"][mode] == summary["stages"][-1][mode] for mode in ("thinking", "thinking_free"))
     assert summary["generated_tokens"] > 0 and summary["seconds"] > 0
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "run" / "config.json").exists() and (tmp_path / "run" / "figure.png").exists()
