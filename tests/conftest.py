@@ -1,6 +1,8 @@
 """Shared by all tests: the repository root on the path, one thread, and tiny random models whose next token depends on content and position."""
 
+import functools
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 torch.set_num_threads(1)
+
+import problems  # not at the top: the path is set here
+problems.load_split = functools.cache(problems.load_split)  # 7500 lines for each of some eighty runs take a while
 
 VOCABULARY = 40
 TINY = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
@@ -48,7 +53,7 @@ def small():
     return load_model(find_settings("small")["model"], "cpu")
 
 
-TINY_RUN = {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 64, "prompts": 4, "group": 4, "validate_every": 1,
+TINY_RUN = {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "full_budget": 32, "prompts": 4, "group": 4, "validate_every": 1,
             "validation_problems": 4, "eval_problems": 4, "eval_samples": 1}
 
 
@@ -56,6 +61,15 @@ TINY_RUN = {"model": "small", "device": "cpu", "steps": 2, "budgets": "16,24", "
 def tiny_options():
     """Command-line options of a run with two stages of two steps."""
     return dict(TINY_RUN)
+
+
+@pytest.fixture
+def handlers():
+    """Puts the signal handlers back that tfpi.main replaces."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def refuse(tmp_path, monkeypatch, capsys):
     ("--recipe ppo", "tfpi, tfpi+rl, direct"), ("--normalizer sum", "dapo, grpo, dr_grpo"), ("--model=", "--model"),
     ("--device warp", "--device warp"), ("--device cuda:99", "--device cuda:99"), ("--device meta", "--device meta"), ("--speed 3", "--speed"),
     ("--model no/such/folder", "no/such/folder"), ("--full-budget 2000", "context of 1024"), ("--budgets 16,1020", "context of 1024"),
-    ("--resume", "leave out --resume"), ("--data no.jsonl", "no.jsonl"),
+    ("--resume", "leave out --resume"), ("--data no.jsonl", "no.jsonl"), (f"--data {ROOT / 'README.md'}", "README.md, line 1: not JSON"),
 ])
 def test_options_of_tfpi(arguments, said, refuse):
     assert said in refuse(tfpi.main, *arguments.split())
@@ -325,7 +325,6 @@ def test_a_config_that_tfpi_did_not_write(content, refuse, tmp_path):
 
 
 @pytest.mark.parametrize("command, said", [
-    ("tfpi.py --data README.md --out {out}", "tfpi: README.md, line 1: not JSON"),
     ("eval.py --data README.md", "eval: README.md, line 1: not JSON"),
     ("plot.py {out}", "plot: not a finished run"),
 ])

@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 import checkpoint
 import run as run_module
 import tfpi
+from conftest import TINY_RUN
 from load import ModelError
 from run import Run, new_run, resumed_run
 
+# A checkpoint after each step, a validation after every second; budgets under which some responses are right.
+OPTIONS = TINY_RUN | {"save_every": 1, "validate_every": 2, "eval_problems": 2, "validation_problems": 2, "budgets": "40,48"}
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 
 
@@ -25,9 +28,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def options(tiny_options, tmp_path):
-    """A run of two stages of two steps, with a checkpoint after each step."""
-    return tiny_options | {"save_every": 1, "eval_problems": 2, "validation_problems": 2, "full_budget": 48, "budgets": "40,48", "out": str(tmp_path / "run")}
+def options(tmp_path):
+    """A run of two stages of two steps."""
+    return OPTIONS | {"out": str(tmp_path / "run")}
 
 
 def trained(options, **changes):
@@ -61,8 +64,7 @@ def outcome(folder):
 def uninterrupted(tmp_path_factory):
     """The outcome of the run of `options` that nobody killed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    trained({"model": "small", "device": "cpu", "steps": 2, "budgets": "40,48", "full_budget": 48, "prompts": 4, "group": 4, "validate_every": 1,
-             "validation_problems": 2, "eval_problems": 2, "eval_samples": 1, "save_every": 1, "out": str(folder)})
+    trained(OPTIONS | {"out": str(folder)})
     expected = outcome(folder)
     assert sum(line["updates"] > 0 for line in expected[1]) >= 3  # or there would be no optimizer to lose
     return expected
@@ -180,15 +182,6 @@ def test_nothing_moves_without_a_gradient(options):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Signals
-
-
-@pytest.fixture
-def handlers():
-    """Puts the signal handlers back that tfpi.main replaces."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
 
 
 def command_line(options):

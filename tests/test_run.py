@@ -14,23 +14,17 @@ from run import new_run, resumed_run
 from tfpi import main, train
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--prompts", "4", "--group", "4", "--eval-problems", "4", "--eval-samples", "1", "--validation-problems", "4", "--full-budget", "64",
+TINY = ["--prompts", "4", "--group", "4", "--eval-problems", "4", "--eval-samples", "1", "--validation-problems", "4", "--full-budget", "32",
         "--budgets", "16,24"]
-
-
-def tfpi(*arguments):
-    """Runs `python tfpi.py ...` as a user would; returns the finished process."""
-    return subprocess.run([sys.executable, "tfpi.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def weights(folder):
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
 
 
-def test_the_whole_run_leaves_what_it_promises(tmp_path):
+def test_the_whole_run_leaves_what_it_promises(tmp_path, handlers):
     """config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes before and after, a figure."""
-    done = tfpi("--model", "small", "--steps", 1, "--out", tmp_path / "run", *TINY)
-    assert done.returncode == 0, done.stderr
+    main(["--model", "small", "--steps", "1", "--out", str(tmp_path / "run"), *TINY])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for when in ("before", "after"):
         for mode in ("thinking", "thinking_free"):
