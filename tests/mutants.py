@@ -1,6 +1,6 @@
 """Mutation check: are the tests worth what they cost?
 
-    python tests/mutants.py                      # all of them: about half an hour on one core
+    python tests/mutants.py                      # all of them: about a quarter of an hour on one core
     python tests/mutants.py --only "stop id"     # those whose name or file contains the words
     python tests/mutants.py --jobs 2
 
