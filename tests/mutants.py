@@ -110,7 +110,7 @@ def run_tests(forks, folder, arguments):
 
 
 def catch(forks, mutant):
-    """Plants the mutant, if any, in a copy of the repository and runs the tests there: (what caught it or None, seconds)."""
+    """Plants the mutant, if any, in a copy of the repository, and tests it: (what caught it or None, seconds)."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-", ignore_cleanup_errors=True) as folder:
         folder = Path(folder)
