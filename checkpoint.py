@@ -3,6 +3,7 @@
     write_folder     a model or a checkpoint: under a partial name, flushed to the disk, then renamed
     write_json       the same for one small file
     keep_steps       cuts metrics.jsonl back to the steps that a checkpoint knows
+    lock             one process at a time in a run's folder
 
 A rename is all or nothing, so what has its own name is whole; `partial` is never read, and may be removed at any time.
 Weights and optimizer are safetensors, the rest is JSON: a pickle, as torch.save writes it, may run code when it is
@@ -46,6 +47,28 @@ def write_folder(final, fill):
         shutil.rmtree(final)
     os.replace(partial, final)
     flush(final.parent)
+
+
+def lock(folder):
+    """Keeps other processes out of the run's folder until this one ends, in whatever way; or until the file returned is closed.
+
+    Raises ValueError if another one has it: two that train in one folder would spoil each other's files.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return None
+    try:
+        file = open(folder / ".lock", "w")
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise ValueError(f"another process is at work on the run in {folder}. Wait for it to end, or stop it.") from None
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def remove_folder(folder):

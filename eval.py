@@ -114,7 +114,8 @@ def report(run):
             print(format_row(entry["name"], mode, entry[mode]))
     seconds = run.seconds()
     summary = {"before": {m: table[0][m] for m in MODES}, "after": {m: table[-1][m] for m in MODES},
-               "stages": table[1:], "generated_tokens": state.generated_tokens, "seconds": seconds}
+               "stages": table[1:], "generated_tokens": state.generated_tokens, "flops": state.flops,
+               "seconds": seconds}
     write_json(run.folder / "summary.json", summary)
     try:
         from plot import draw_run

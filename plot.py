@@ -1,16 +1,21 @@
-"""The figure of a run, from its metrics.jsonl and summary.json:
+"""Figures, from metrics.jsonl and the evaluations beside it:
 
-    python plot.py runs/small            # writes runs/small/figure.png
+    python plot.py runs/small            # one run: writes runs/small/figure.png
+    python plot.py runs/paper            # all runs of bench/paper.py: the paper's figures, in runs/paper
 
-Top: accuracy and tokens before training and after each stage, in both modes (the paper's Tables 1 and 3, Figure 1
-right). Bottom: the rollouts, step by step: reward and validation accuracy, then truncated, flat and verifying shares
-(Figures 3 and 8). Left out: several runs in one figure.
+A run's figure, top: accuracy and tokens before training and after each stage, in both modes (the paper's Tables 1 and
+3, Figure 1 right). Bottom: the rollouts, step by step: reward and validation accuracy, then truncated, flat and
+verifying shares (Figures 3 and 8). In the paper's figures lines are means over seeds, and bands or bars are ± one
+standard deviation over seeds. Left out: anything interactive.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 try:
     import matplotlib
@@ -20,6 +25,14 @@ except ImportError:
     sys.exit("plot: figures need matplotlib; pip install matplotlib")
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
+DIRECT, TFPI, MULTISTAGE = "tab:gray", "tab:green", "tab:red"
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One run
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def draw_stages(axes, summary):
@@ -52,28 +65,232 @@ def draw_steps(axes, lines):
     axes[0].legend(loc="lower right", fontsize=8)
     axes[1].legend(loc="upper right", bbox_to_anchor=(1, 0.94), fontsize=8)
     for axis in axes:
-        for line in lines:
-            if line["stage_step"] == 1:
-                axis.axvline(line["step"], color="gray", linestyle=":", linewidth=1)
-                axis.text(line["step"], 0.98, f" {line['budget']} tokens", fontsize=7, va="top")
+        mark_stages(axis, lines)
+
+
+def mark_stages(axis, lines):
+    for line in lines:
+        if line["stage_step"] == 1:
+            axis.axvline(line["step"], color="gray", linestyle=":", linewidth=1)
+            axis.text(line["step"], 0.98, f" {line['budget']} tokens", fontsize=7, va="top",
+                      transform=axis.get_xaxis_transform())
 
 
 def draw_run(folder):
     """Writes figure.png into the run's folder and returns its path."""
     folder = Path(folder)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
     draw_stages(axes[0], json.loads((folder / "summary.json").read_text()))
-    draw_steps(axes[1], lines)
-    figure.savefig(folder / "figure.png", dpi=150)
+    draw_steps(axes[1], read_lines(folder / "metrics.jsonl"))
+    return save(figure, folder / "figure.png")
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=150)
     plt.close(figure)
-    return folder / "figure.png"
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The paper's figures, from the runs of bench/paper.py
+
+
+@dataclass
+class Trained:
+    """A run of bench/paper.py: the lines of its metrics.jsonl and of its evaluations.jsonl."""
+
+    folder: Path
+    seed: int
+    steps: list
+    evaluations: list
+
+    def get(self, name, key, mode="thinking", data="test"):
+        """One number of one model's evaluation."""
+        [line] = [e for e in self.evaluations if (e["name"], e["data"], e["mode"]) == (name, data, mode)]
+        return line[key]
+
+    def flops(self, step):
+        return self.steps[step - 1]["flops"] if step else 0
+
+    def curve(self, key, stage=None):
+        """(step, number) of every model that was asked to think, from the one before training; of one stage or all."""
+        last = max(line["step"] for line in self.steps if stage in (None, line["stage"]))
+        return [(e["step"], e[key]) for e in self.evaluations
+                if e["mode"] == "thinking" and e["data"] == "test" and e["step"] <= last]
+
+
+def read_runs(folder, method):
+    """The method's finished and evaluated runs, by seed; each begins with the evaluation of the model it started from."""
+    runs, start = [], read_lines(Path(folder) / "start.jsonl")
+    for path in sorted(Path(folder).glob(f"{method}-[0-9]*")):
+        if (path / "summary.json").exists() and (path / "evaluations.jsonl").exists():
+            evaluations = sorted(read_lines(path / "evaluations.jsonl"), key=lambda e: e["step"])
+            runs.append(Trained(path, int(path.name.rsplit("-", 1)[1]), read_lines(path / "metrics.jsonl"),
+                                start + evaluations))
+    return runs
+
+
+def tfpi_then_rl(folder):
+    """(FLOPs, accuracy) of TFPI and then RL, a row a seed: (S, P) both. RL's first model is TFPI's last."""
+    rows = []
+    for rl in read_runs(folder, "tfpi-rl"):
+        [tfpi] = [run for run in read_runs(folder, "tfpi") if run.seed == rl.seed]
+        total = tfpi.flops(len(tfpi.steps))
+        rows.append([(tfpi.flops(step), a) for step, a in tfpi.curve("accuracy")]
+                    + [(total + rl.flops(step), a) for step, a in rl.curve("accuracy") if step])
+    return np.array(rows)[:, :, 0], np.array(rows)[:, :, 1]
+
+
+def alone(runs):
+    """(FLOPs, accuracy) of one method, a row a seed: (S, P) both."""
+    rows = np.array([[(run.flops(step), a) for step, a in run.curve("accuracy")] for run in runs])
+    return rows[:, :, 0], rows[:, :, 1]
+
+
+def spread(rows):
+    """The standard deviation over seeds, the rows; 0 for one seed."""
+    return np.std(rows, axis=0, ddof=1) if len(rows) > 1 else np.zeros(len(rows[0]))
+
+
+def band(axis, x, rows, **style):
+    """The mean of rows (S, P) over x (P,), and a band of one standard deviation over seeds."""
+    mean = np.mean(rows, axis=0)
+    axis.plot(x, mean, **style)
+    axis.fill_between(x, mean - spread(rows), mean + spread(rows), color=style["color"], alpha=0.2, linewidth=0)
+
+
+def draw_compute(folder, axis):
+    """Figure 1 left: accuracy in thinking mode against training compute."""
+    for (x, y), color, label in ((alone(read_runs(folder, "direct")), DIRECT, "direct RL"),
+                                 (tfpi_then_rl(folder), TFPI, "TFPI, then RL")):
+        band(axis, x.mean(axis=0) / 1e12, 100 * y, color=color, marker="o", markersize=3, label=label)
+    stages = read_runs(folder, "tfpi")
+    axis.axvline(np.mean([run.flops(len(run.steps)) for run in stages]) / 1e12, color=TFPI, linestyle=":", linewidth=1,
+                 label="end of TFPI")
+    axis.set(xlabel="training compute (TFLOP)", ylabel="accuracy, thinking (%)")
+    axis.legend(loc="lower right")
+
+
+def draw_tokens(folder, axis):
+    """Figure 1 right and Table 3: accuracy against tokens, of both modes, before and after each stage."""
+    for mode, color in COLORS.items():
+        runs, rl, direct = (read_runs(folder, method) for method in ("tfpi", "tfpi-rl", "direct"))
+        points = [(runs, name) for name in ("start", "stage1", "stage2", "stage3")] + [(rl, "rl")]
+        x, y = (np.array([[run.get(name, key, mode) for run in group] for group, name in points])
+                for key in ("tokens", "accuracy"))
+        label = mode.replace("_", "-")
+        axis.errorbar(x.mean(axis=1), 100 * y.mean(axis=1), 100 * spread(y.T), spread(x.T), color=color, marker="o",
+                      markersize=3, capsize=2, label=f"TFPI, then RL, {label}")
+        for i, name in enumerate(("before", "1", "2", "3", "RL")):
+            axis.annotate(name, (x[i].mean(), 100 * y[i].mean()), textcoords="offset points", xytext=(4, -8), fontsize=6)
+        x, y = (np.array([run.get("rl", key, mode) for run in direct]) for key in ("tokens", "accuracy"))
+        axis.errorbar(x.mean(), 100 * y.mean(), 100 * spread(y[:, None]), spread(x[:, None]), color=color, marker="s",
+                      markerfacecolor="white", markersize=4, linestyle="", capsize=2, label=f"direct RL, {label}")
+    axis.set(xlabel="tokens a response", ylabel="test accuracy (%)", xlim=(0, None))
+    axis.legend(loc="lower right")
+
+
+def draw_modes(folder, axes):
+    """Figure 2 left: tokens and accuracy of the initial model with and without ThinkFree; bars, ± standard error."""
+    start = read_lines(Path(folder) / "start.jsonl")
+    for mode, color in COLORS.items():
+        [result] = [e for e in start if e["mode"] == mode and e["data"] == "test"]
+        name = mode.replace("_", "-")
+        axes[0].bar(name, result["tokens"], color=color)
+        axes[1].bar(name, 100 * result["accuracy"], yerr=100 * result["error"], color=color, capsize=3)
+    axes[0].set(ylabel="tokens a response")
+    axes[1].set(ylabel="test accuracy (%)")
+
+
+def draw_short_budget(folder, axes):
+    """Figure 2 right: stage 1, the short budget, with and without thinking; what it makes of thinking mode."""
+    for method, color, label in (("multistage", MULTISTAGE, "trained with thinking"), ("tfpi", TFPI, "TFPI")):
+        runs = read_runs(folder, method)
+        for axis, key, scale in zip(axes, ("accuracy", "tokens"), (100, 1)):
+            curves = np.array([run.curve(key, "stage1") for run in runs])  # (S, P, 2)
+            band(axis, curves[0, :, 0], scale * curves[:, :, 1], color=color, marker="o", markersize=3, label=label)
+        rows = [[100 * line["truncated"] for line in run.steps if line["stage"] == "stage1"] for run in runs]
+        band(axes[2], np.arange(1, len(rows[0]) + 1), rows, color=color, label=label)
+    for axis, label in zip(axes, ("accuracy, thinking (%)", "tokens, thinking", "truncated rollouts (%)")):
+        axis.set(xlabel="step of stage 1", ylabel=label, ylim=(0, None))
+    axes[0].legend()
+
+
+def draw_verification(folder, axes):
+    """Figure 3: share of verifying lines in thinking-free rollouts, and tokens in thinking mode, over the stages."""
+    runs = read_runs(folder, "tfpi")
+    rows = np.array([[100 * line["verification"] for line in run.steps] for run in runs])
+    band(axes[0], np.arange(1, rows.shape[1] + 1), rows, color=COLORS["thinking_free"])
+    curves = np.array([run.curve("tokens") for run in runs])  # (S, P, 2)
+    band(axes[1], curves[0, :, 0], curves[:, :, 1], color=COLORS["thinking"], marker="o", markersize=3)
+    axes[0].set(xlabel="step", ylabel="verifying lines (%), rollouts")
+    axes[1].set(xlabel="step", ylabel="tokens, thinking")
+    for axis in axes:
+        axis.set(ylim=(0, None))
+        mark_stages(axis, runs[0].steps)
+
+
+def draw_directions(folder, axes):
+    """Figure 4, from directions.json: where the checkpoints lie, and how updates point, layer by layer."""
+    data = json.loads((Path(folder) / "directions.json").read_text())
+    styles = {"direct": (DIRECT, "direct RL"), "multistage": (MULTISTAGE, "multi-stage direct RL"), "tfpi": (TFPI, "TFPI")}
+    for method, (color, label) in styles.items():
+        for i, path in enumerate(data["paths"][method]):  # one a seed: (P, 2)
+            axes[0].plot(*zip(*path), color=color, marker="o", markersize=3, linewidth=1, label=None if i else label)
+    axes[0].plot(0, 0, color="black", marker="*", markersize=9, linestyle="", label="initial model")
+    first, second = (100 * share for share in data["explained"])
+    axes[0].set(xlabel=f"component 1 ({first:.0f} % of the variance)", ylabel=f"component 2 ({second:.0f} %)")
+    for (name, rows), style in zip(data["cosines"].items(), ("-o", "-s", "-^", ":")):
+        axes[1].errorbar(data["layers"], np.mean(rows, axis=0), spread(rows), fmt=style, markersize=3, capsize=2, label=name)
+    axes[1].set(xlabel="layer", ylabel="cosine with direct RL's update", ylim=(None, 1))
+    for axis in axes:
+        axis.legend()
+
+
+def draw_switch(folder, axes):
+    """Figure 8: truncation, tokens and validation accuracy of the runs whose stages end by themselves."""
+    for run in read_runs(folder, "auto"):
+        style = {"color": f"C{run.seed}", "label": f"seed {run.seed}"}
+        lines, validated = run.steps, [line for line in run.steps if "validation" in line]
+        axes[0].plot([line["step"] for line in lines], [100 * line["truncated"] for line in lines], **style)
+        axes[1].plot([line["step"] for line in lines], [line["tokens"] for line in lines], **style)
+        axes[2].plot([line["step"] for line in validated], [100 * line["validation"] for line in validated], marker=".", **style)
+        for axis in axes:
+            for line in lines[1:]:
+                if line["stage_step"] == 1:
+                    axis.axvline(line["step"], color=style["color"], linestyle=":", linewidth=1)
+    for axis, label in zip(axes, ("truncated rollouts (%)", "tokens, rollouts", "validation, thinking-free (%)")):
+        axis.set(xlabel="step", ylabel=label)
+    axes[0].legend()
+
+
+FIGURES = {  # name: (what draws it, number of panels; one is given as an axis, not a list)
+    "figure1-left": (draw_compute, 1), "figure1-right": (draw_tokens, 1), "figure2-left": (draw_modes, 2),
+    "figure2-right": (draw_short_budget, 3), "figure3": (draw_verification, 2), "figure4": (draw_directions, 2),
+    "figure8": (draw_switch, 3)}
+
+
+def draw_paper(folder):
+    """Writes the paper's figures beside the runs of bench/paper.py in folder; those without runs are named and left out."""
+    made = []
+    with plt.rc_context({"font.size": 8, "legend.fontsize": 6.5, "axes.spines.top": False, "axes.spines.right": False}):
+        for name, (draw, panels) in FIGURES.items():
+            figure, axes = plt.subplots(1, panels, figsize=(max(3.4, 2.5 * panels), 2.5), layout="constrained")
+            try:
+                draw(folder, axes)
+            except (OSError, IndexError) as error:
+                plt.close(figure)
+                print(f"{name} is left out: its runs are not there yet ({error}).", file=sys.stderr)
+                continue
+            made.append(save(figure, Path(folder) / f"{name}.png"))
+    return made
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Draw the figure of a finished run.")
-    parser.add_argument("folder", help="the run's folder, such as runs/small")
+    parser = argparse.ArgumentParser(description="Draw the figure of a finished run, or those of bench/paper.py.")
+    parser.add_argument("folder", help="the run's folder, such as runs/small, or runs/paper")
+    folder = Path(parser.parse_args().folder)
     try:
-        print(draw_run(parser.parse_args().folder))
+        print(*(draw_paper(folder) if (folder / "start.jsonl").exists() else [draw_run(folder)]), sep="\n")
     except (OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"plot: not a finished run ({error!r}). Give the folder that tfpi.py wrote.")

@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from checkpoint import (flush, keep_steps, load_optimizer, read_json, remove_folder, save_model, save_optimizer,
-                        write_folder, write_json)
+from checkpoint import (flush, keep_steps, load_optimizer, lock, read_json, remove_folder, save_model,
+                        save_optimizer, write_folder, write_json)
 from checks import check_config, default_device
 from load import is_finite, load_model
 from problems import DataError, load_data
@@ -152,7 +152,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.0)
         self.train, self.validation, self.test = load_data(config.data)
         self.started = time.monotonic() - self.state.seconds
-        self.stop = False
+        self.stop, self.lock = False, None
 
     def seconds(self):
         """Time spent on the run, interruptions not counted."""
@@ -217,6 +217,7 @@ def new_run(given, check=None):
                 run.folder = next(free)
             os.rename(made, run.folder)
             flush(folder.parent)
+        run.lock = lock(run.folder)
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror or error}). "
                       "Give --out a folder that can be made.") from None
@@ -249,7 +250,9 @@ def resumed_run(given):
                              f"Leave {option} out, or start another run.")
     config = Config(**(saved | given | {"out": saved["out"]}))
     check_config(config)
+    locked = lock(folder)
     run = load_checkpoint(config, folder)
+    run.lock = locked
     if config != Config(**saved):
         write_json(folder / "config.json", asdict(config))
     try:

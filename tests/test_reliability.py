@@ -5,6 +5,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ import tfpi
 from conftest import TINY_RUN
 from load import ModelError
 from run import Run, new_run, resumed_run
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # A checkpoint after each step, a validation after every second; budgets under which some responses are right.
 OPTIONS = TINY_RUN | {"save_every": 1, "validate_every": 2, "eval_problems": 2, "validation_problems": 2, "budgets": "40,48"}
@@ -142,6 +146,18 @@ def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
     new_run(options)
     with pytest.raises(ValueError, match=f"--{name} .*cannot change"):
         resumed_run({"out": options["out"], name: value})
+
+
+def test_two_processes_never_work_in_one_folder(small_run):
+    hold = "import checkpoint, pathlib, sys; held = checkpoint.lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    small_run.lock.close()
+    command = [sys.executable, "-c", hold, str(small_run.folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process is at work on the run in .*Wait for it to end"):
+            resumed_run({"out": str(small_run.folder)})
+        other.kill()  # a lock ends with its process
+    resumed_run({"out": str(small_run.folder)})
 
 
 def test_an_option_given_again_replaces_the_runs_own_for_good(options):

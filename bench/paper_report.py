@@ -1,0 +1,190 @@
+"""What bench/paper.py --report prints: the paper's tables in miniature, as Markdown, from the runs in runs/paper.
+
+Numbers are means over seeds, ± one standard deviation over seeds. Compute is tfpi.py's count (2 FLOPs a weight and
+token sampled, 6 a weight and token trained, validation not counted); the same for every method.
+"""
+
+import json
+import sys
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from plot import alone, read_lines, read_runs, spread, tfpi_then_rl
+
+THINKING, FREE = "thinking", "thinking_free"
+
+
+def plus_minus(values, scale=1.0, digits=1):
+    values = scale * np.asarray(values, dtype=float)
+    return f"{values.mean():.{digits}f} ± {spread(values[:, None])[0]:.{digits}f}"
+
+
+def table(title, columns, rows):
+    print(f"\n**{title}**\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+def scores(runs, name, data="test"):
+    """Cells: accuracy and tokens with thinking, then thinking-free, of one model of each run."""
+    return [plus_minus([run.get(name, key, mode, data) for run in runs], scale)
+            for mode in (THINKING, FREE) for key, scale in (("accuracy", 100), ("tokens", 1))]
+
+
+def spent(runs, name):
+    """Cells: million generated tokens, TFLOP, and minutes of one thread, up to the end of a stage."""
+    ends = [[line for line in run.steps if line["stage"] == name][-1] for run in runs]
+    return [plus_minus([line[key] for line in ends], scale)
+            for key, scale in (("generated_tokens", 1e-6), ("flops", 1e-12), ("seconds", 1 / 60))]
+
+
+def crossing(x, y, level):
+    """Where the curve y(x) first reaches the level, between two points by a straight line; None if it never does."""
+    for i in np.flatnonzero(y >= level)[:1]:
+        return x[0] if i == 0 else x[i - 1] + (level - y[i - 1]) / (y[i] - y[i - 1]) * (x[i] - x[i - 1])
+
+
+def paired(runs, others, name, other, data="test"):
+    """The difference of two models in thinking mode, in points, and its standard error over problems, seeds averaged."""
+    def correct(runs, name):
+        bits = np.array([[int(b) for b in run.get(name, "rewards", data=data)] for run in runs])
+        return bits.reshape(len(runs), -1, runs[0].get(name, "k", data=data)).mean(axis=(0, 2))  # (problems,)
+
+    difference = 100 * (correct(runs, name) - correct(others, other))
+    return f"{difference.mean():+.1f} ± {difference.std(ddof=1) / np.sqrt(len(difference)):.1f}"
+
+
+SCORES = ["thinking (%)", "tokens", "thinking-free (%)", "tokens"]
+SPENT = ["generated, M tokens", "TFLOP", "minutes"]
+
+
+def print_equal_compute(tfpi, direct, rl):
+    budget = np.mean([run.flops(len(run.steps)) for run in tfpi])
+    x, y = alone(direct)
+    at = int(np.flatnonzero(x.mean(axis=0) >= budget)[0])  # the first snapshot that has had as much
+    step = direct[0].curve("accuracy")[at][0]
+    tokens = [run.curve("tokens")[at][1] for run in direct]
+    lines = [run.steps[step - 1] for run in direct]
+    cells = [plus_minus([line[key] for line in lines], scale)
+             for key, scale in (("generated_tokens", 1e-6), ("flops", 1e-12), ("seconds", 1 / 60))]
+    table(f"Table 1: equal training compute ({len(tfpi)} seeds of TFPI, {len(direct)} of direct RL)", ["", *SCORES, *SPENT],
+          [["initial", *scores(tfpi[:1], "start"), "", "", ""],
+           [f"direct RL, {step} steps", plus_minus(y[:, at], 100), plus_minus(tokens), "", "", *cells]]
+          + [[f"TFPI {name}", *scores(tfpi, name), *spent(tfpi, name)] for name in ("stage1", "stage2", "stage3")])
+    if not rl:
+        return
+    tx, ty = tfpi_then_rl(tfpi[0].folder.parent)
+    table("Table 2: equal total compute", ["", *SCORES, "TFLOP in all"],
+          [["direct RL", *scores(direct, "rl"), plus_minus(x[:, -1], 1e-12)],
+           ["TFPI", *scores(tfpi, "stage3"), plus_minus([run.flops(len(run.steps)) for run in tfpi], 1e-12)],
+           ["TFPI, then RL", *scores(rl, "rl"), plus_minus(tx[:, -1], 1e-12)]])
+    print(f"\nTFPI, then RL against direct RL at its end: {paired(rl, direct, 'rl', 'rl')} points (± standard error over problems); "
+          f"TFPI alone: {paired(tfpi, direct, 'stage3', 'rl')}.")
+    mean = crossing(tx.mean(axis=0), ty.mean(axis=0), y[:, -1].mean())
+    each = [crossing(a, b, y[i, -1]) for i, (a, b) in enumerate(zip(tx, ty))]
+    print(f"TFPI, then RL first reaches direct RL's final accuracy ({100 * y[:, -1].mean():.1f} %) at "
+          f"{mean / x[:, -1].mean():.0%} of its compute; seed by seed: "
+          + ", ".join(f"{a / b:.0%}" if a else "never" for a, b in zip(each, x[:, -1])) + ".")
+    table("Hard problems (four and five operations; trained on one to three)", ["", *SCORES],
+          [["initial", *scores(tfpi[:1], "start", "hard")]]
+          + [[label, *scores(runs, name, "hard")] for label, runs, name in
+             (("direct RL", direct, "rl"), ("TFPI", tfpi, "stage3"), ("TFPI, then RL", rl, "rl"))])
+
+
+def print_stages(folder):
+    rows = [("TFPI, three stages", "tfpi", "stage3"), ("the last two", "last-two", "stage2"), ("the last alone", "last", "stage1"),
+            ("multi-stage direct RL", "multistage", "stage3"), ("TFPI, stages that end by themselves", "auto", "stage3")]
+    rows = [(label, read_runs(folder, method), name) for label, method, name in rows]
+    table("Table 4: the stages", ["", "seeds", *SCORES, "blocks with a thought (%)", *SPENT],
+          [[label, str(len(runs)), *scores(runs, name), plus_minus([run.get(name, "thought") for run in runs], 100), *spent(runs, name)]
+           for label, runs, name in rows if runs])
+    for run in read_runs(folder, "auto"):
+        ends = [line["step"] - 1 for line in run.steps[1:] if line["stage_step"] == 1]
+        print(f"\nseed {run.seed}, stages that end by themselves: after steps {', '.join(map(str, ends))} and {len(run.steps)}.")
+
+
+def print_families(folder, tfpi):
+    from paper import TEST
+    from problems import load_split
+
+    families = np.array([p.family for p in load_split("test")[:TEST]])
+
+    def by_family(runs, name):
+        cells = []
+        for family in np.unique(families):
+            bits = [np.array([int(b) for b in run.get(name, "rewards")]).reshape(TEST, -1).mean(axis=1) for run in runs]
+            cells.append(plus_minus([b[families == family].mean() for b in bits], 100))
+        return cells
+
+    if transfer := read_runs(folder, "no-story"):
+        table("Transfer: thinking mode, by family (%)", ["", *(f"{f} ({(families == f).sum()})" for f in np.unique(families))],
+              [["initial", *by_family(tfpi[:1], "start")], ["TFPI", *by_family(tfpi, "stage3")],
+               ["TFPI without stories", *by_family(transfer, "stage3")]])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figure 4
+
+
+def weights_of(folder):
+    """{layer: its weights, one vector, fp32}: the embedding, each block, and the last norm."""
+    layers = {}
+    for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
+        parts = name.split(".")
+        layer = f"block {parts[2]}" if parts[1] == "layers" else parts[1].replace("embed_tokens", "embedding")
+        layers.setdefault(layer, []).append(tensor.float().flatten())
+    return {layer: torch.cat(tensors) for layer, tensors in layers.items()}
+
+
+def write_directions(folder, small):
+    """directions.json: the first two principal components of all kept models' updates, and cosines layer by layer."""
+    start = weights_of(small)
+    layers = sorted(start, key=lambda layer: (layer != "embedding", layer == "norm", layer))
+
+    def update(path, before=start):
+        now = weights_of(path)
+        return {layer: now[layer] - before[layer] for layer in layers}
+
+    def path_of(run):  # the snapshots and stages' ends, and the model the run started from
+        from paper import kept_models
+        return [update(path) for _, path, _ in kept_models(run.folder)]
+
+    methods = {method: read_runs(folder, method) for method in ("direct", "multistage", "tfpi")}
+    paths = {method: [path_of(run) for run in runs] for method, runs in methods.items()}
+    flat = torch.stack([torch.cat([model[layer] for layer in layers]) for runs in paths.values() for path in runs for model in path]
+                       + [torch.zeros(sum(len(v) for v in start.values()))])  # (models, weights); last the initial one
+    centred = flat - flat.mean(dim=0)
+    values, vectors = torch.linalg.eigh(centred @ centred.T)  # of the Gram matrix: few models, many weights
+    points = (vectors * values.clamp(min=0).sqrt())[:, [-1, -2]]
+    points, taken = (points - points[-1]).tolist(), 0
+    drawn = {}
+    for method, runs in paths.items():
+        drawn[method] = []
+        for path in runs:
+            drawn[method].append([[0.0, 0.0]] + points[taken:taken + len(path)])
+            taken += len(path)
+
+    def cosines(a, b):
+        return [float(torch.nn.functional.cosine_similarity(a[layer], b[layer], dim=0)) for layer in layers]
+
+    ends = [path[-1] for path in paths["direct"]]
+    rows = {f"TFPI stage {i}": [cosines(update(run.folder / f"stage{i}", weights_of(run.folder / f"stage{i - 1}") if i > 1 else start), end)
+                                for run, end in zip(methods["tfpi"], ends)] for i in (1, 2, 3)}
+    if len(ends) > 1:
+        rows["direct RL, another seed"] = [cosines(end, ends[i - 1]) for i, end in enumerate(ends)]
+    result = {"paths": drawn, "explained": (values[[-1, -2]] / values.sum()).tolist(), "layers": layers, "cosines": rows}
+    (folder / "directions.json").write_text(json.dumps(result))
+
+
+def report(folder, small):
+    tfpi, direct, rl = (read_runs(folder, method) for method in ("tfpi", "direct", "tfpi-rl"))
+    if not (tfpi and direct):
+        sys.exit(f"paper: no finished runs of tfpi and direct in {folder}. Leave out --report to make them.")
+    print_equal_compute(tfpi, direct, rl)
+    print_stages(folder)
+    print_families(folder, tfpi)
+    write_directions(folder, small)
+    minutes = sum(read_lines(path)[-1]["seconds"] for path in folder.glob("*/metrics.jsonl")) / 60
+    print(f"\n{len(list(folder.glob('*/summary.json')))} runs, {minutes:.0f} minutes of one thread in all, without the evaluations.")
