@@ -86,7 +86,7 @@ def draw_run(folder):
 
 
 def save(figure, path):
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=200)
     plt.close(figure)
     return path
 
@@ -119,14 +119,14 @@ class Trained:
                 if e["mode"] == "thinking" and e["data"] == "test" and e["step"] <= last]
 
 
-def read_runs(folder, method):
-    """The method's finished and evaluated runs, by seed; each begins with the evaluation of the model it started from."""
-    runs, start = [], read_lines(Path(folder) / "start.jsonl")
-    for path in sorted(Path(folder).glob(f"{method}-[0-9]*")):
+def read_runs(folder, method, start="start"):
+    """The method's finished and evaluated runs, by seed; each begins with the evaluation of the model before training."""
+    runs, folder = [], Path(folder)
+    for path in sorted(folder.glob(f"{method}-[0-9]*")):
         if (path / "summary.json").exists() and (path / "evaluations.jsonl").exists():
             evaluations = sorted(read_lines(path / "evaluations.jsonl"), key=lambda e: e["step"])
             runs.append(Trained(path, int(path.name.rsplit("-", 1)[1]), read_lines(path / "metrics.jsonl"),
-                                start + evaluations))
+                                read_lines(folder / f"{start}.jsonl") + evaluations))
     return runs
 
 
@@ -173,19 +173,22 @@ def draw_compute(folder, axis):
 
 def draw_tokens(folder, axis):
     """Figure 1 right and Table 3: accuracy against tokens, of both modes, before and after each stage."""
+    tfpi, rl, direct = (read_runs(folder, method) for method in ("tfpi", "tfpi-rl", "direct"))
+    way = {"before": (tfpi, "start"), "1": (tfpi, "stage1"), "2": (tfpi, "stage2"), "3": (tfpi, "stage3"), "RL": (rl, "rl")}
+
+    def place(runs, name, mode):  # means and spreads of tokens and of accuracy
+        values = np.array([[run.get(name, "tokens", mode), 100 * run.get(name, "accuracy", mode)] for run in runs])
+        return *values.mean(axis=0), *spread(values)
+
     for mode, color in COLORS.items():
-        runs, rl, direct = (read_runs(folder, method) for method in ("tfpi", "tfpi-rl", "direct"))
-        points = [(runs, name) for name in ("start", "stage1", "stage2", "stage3")] + [(rl, "rl")]
-        x, y = (np.array([[run.get(name, key, mode) for run in group] for group, name in points])
-                for key in ("tokens", "accuracy"))
-        label = mode.replace("_", "-")
-        axis.errorbar(x.mean(axis=1), 100 * y.mean(axis=1), 100 * spread(y.T), spread(x.T), color=color, marker="o",
-                      markersize=3, capsize=2, label=f"TFPI, then RL, {label}")
-        for i, name in enumerate(("before", "1", "2", "3", "RL")):
-            axis.annotate(name, (x[i].mean(), 100 * y[i].mean()), textcoords="offset points", xytext=(4, -8), fontsize=6)
-        x, y = (np.array([run.get("rl", key, mode) for run in direct]) for key in ("tokens", "accuracy"))
-        axis.errorbar(x.mean(), 100 * y.mean(), 100 * spread(y[:, None]), spread(x[:, None]), color=color, marker="s",
-                      markerfacecolor="white", markersize=4, linestyle="", capsize=2, label=f"direct RL, {label}")
+        x, y, dx, dy = zip(*(place(*models, mode) for models in way.values()))
+        name, style = mode.replace("_", "-"), {"color": color, "capsize": 2}
+        axis.errorbar(x, y, dy, dx, marker="o", markersize=3, label=f"TFPI, then RL, {name}", **style)
+        for text, *point in zip(way, x, y):
+            axis.annotate(text, point, textcoords="offset points", xytext=(5, 3 if text == "RL" else -7), fontsize=6)
+        x, y, dx, dy = place(direct, "rl", mode)
+        axis.errorbar(x, y, dy, dx, marker="s", markerfacecolor="white", markersize=4, linestyle="",
+                      label=f"direct RL, {name}", **style)
     axis.set(xlabel="tokens a response", ylabel="test accuracy (%)", xlim=(0, None))
     axis.legend(loc="lower right")
 
@@ -226,7 +229,7 @@ def draw_verification(folder, axes):
     axes[0].set(xlabel="step", ylabel="verifying lines (%), rollouts")
     axes[1].set(xlabel="step", ylabel="tokens, thinking")
     for axis in axes:
-        axis.set(ylim=(0, None))
+        axis.set(ylim=(0, 1.12 * axis.get_ylim()[1]))  # room for the budgets
         mark_stages(axis, runs[0].steps)
 
 
@@ -240,48 +243,53 @@ def draw_directions(folder, axes):
     axes[0].plot(0, 0, color="black", marker="*", markersize=9, linestyle="", label="initial model")
     first, second = (100 * share for share in data["explained"])
     axes[0].set(xlabel=f"component 1 ({first:.0f} % of the variance)", ylabel=f"component 2 ({second:.0f} %)")
+    layers = [layer.replace("embedding", "embed.") for layer in data["layers"]]
     for (name, rows), style in zip(data["cosines"].items(), ("-o", "-s", "-^", ":")):
-        axes[1].errorbar(data["layers"], np.mean(rows, axis=0), spread(rows), fmt=style, markersize=3, capsize=2, label=name)
+        axes[1].errorbar(layers, np.mean(rows, axis=0), spread(rows), fmt=style, markersize=3, capsize=2, label=name)
     axes[1].set(xlabel="layer", ylabel="cosine with direct RL's update", ylim=(None, 1))
     for axis in axes:
         axis.legend()
 
 
 def draw_switch(folder, axes):
-    """Figure 8: truncation, tokens and validation accuracy of the runs whose stages end by themselves."""
-    for run in read_runs(folder, "auto"):
-        style = {"color": f"C{run.seed}", "label": f"seed {run.seed}"}
-        lines, validated = run.steps, [line for line in run.steps if "validation" in line]
-        axes[0].plot([line["step"] for line in lines], [100 * line["truncated"] for line in lines], **style)
-        axes[1].plot([line["step"] for line in lines], [line["tokens"] for line in lines], **style)
-        axes[2].plot([line["step"] for line in validated], [100 * line["validation"] for line in validated], marker=".", **style)
-        for axis in axes:
-            for line in lines[1:]:
+    """Figure 8: truncation, tokens and validation accuracy in runs whose stages end by themselves, and by hand (gray)."""
+    def every(run, key):
+        return zip(*((line["step"], line[key]) for line in run.steps if key in line))
+
+    runs = [(run, "tab:gray", "set by hand" if not run.seed else None) for run in read_runs(folder, "tfpi")]
+    runs += [(run, f"C{run.seed}", f"by themselves, seed {run.seed}") for run in read_runs(folder, "auto")]
+    for run, color, label in runs:
+        for axis, key, scale in zip(axes, ("truncated", "tokens", "validation"), (100, 1, 100)):
+            steps, values = every(run, key)
+            axis.plot(steps, scale * np.array(values), color=color, label=label, linewidth=1)
+            for line in run.steps[1:]:
                 if line["stage_step"] == 1:
-                    axis.axvline(line["step"], color=style["color"], linestyle=":", linewidth=1)
+                    axis.axvline(line["step"], color=color, linestyle=":", linewidth=1)
     for axis, label in zip(axes, ("truncated rollouts (%)", "tokens, rollouts", "validation, thinking-free (%)")):
         axis.set(xlabel="step", ylabel=label)
-    axes[0].legend()
+    axes[2].legend()
 
 
-FIGURES = {  # name: (what draws it, number of panels; one is given as an axis, not a list)
-    "figure1-left": (draw_compute, 1), "figure1-right": (draw_tokens, 1), "figure2-left": (draw_modes, 2),
-    "figure2-right": (draw_short_budget, 3), "figure3": (draw_verification, 2), "figure4": (draw_directions, 2),
-    "figure8": (draw_switch, 3)}
+FIGURES = {  # name: (what draws it, number of panels; one is given as an axis, not a list; the methods it needs)
+    "figure1-left": (draw_compute, 1, ("direct", "tfpi", "tfpi-rl")),
+    "figure1-right": (draw_tokens, 1, ("direct", "tfpi", "tfpi-rl")),
+    "figure2-left": (draw_modes, 2, ()),
+    "figure2-right": (draw_short_budget, 3, ("multistage", "tfpi")),
+    "figure3": (draw_verification, 2, ("tfpi",)),
+    "figure4": (draw_directions, 2, ("direct", "multistage", "tfpi")),
+    "figure8": (draw_switch, 3, ("auto", "tfpi"))}
 
 
 def draw_paper(folder):
-    """Writes the paper's figures beside the runs of bench/paper.py in folder; those without runs are named and left out."""
+    """Writes the paper's figures beside the runs of bench/paper.py in folder; those without runs are left out."""
     made = []
     with plt.rc_context({"font.size": 8, "legend.fontsize": 6.5, "axes.spines.top": False, "axes.spines.right": False}):
-        for name, (draw, panels) in FIGURES.items():
-            figure, axes = plt.subplots(1, panels, figsize=(max(3.4, 2.5 * panels), 2.5), layout="constrained")
-            try:
-                draw(folder, axes)
-            except (OSError, IndexError) as error:
-                plt.close(figure)
-                print(f"{name} is left out: its runs are not there yet ({error}).", file=sys.stderr)
+        for name, (draw, panels, methods) in FIGURES.items():
+            if missing := [method for method in methods if not read_runs(folder, method)]:
+                print(f"{name} is left out: there is no finished run of {', '.join(missing)}.", file=sys.stderr)
                 continue
+            figure, axes = plt.subplots(1, panels, figsize=(max(3.4, 2.5 * panels), 2.5), layout="constrained")
+            draw(folder, axes)
             made.append(save(figure, Path(folder) / f"{name}.png"))
     return made
 

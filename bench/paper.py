@@ -20,8 +20,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from tqdm import tqdm
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from run import PRESETS  # noqa: E402
+
 RUNS = ROOT / "runs" / "paper"
 
 STEPS = {"steps": 24, "snapshot_every": 8}
@@ -40,18 +45,33 @@ METHODS = {
 # Their last models' accuracy on the validation split chose the learning rate of all training with thinking; TFPI has
 # the preset's, chosen so, too.
 TRIALS = {f"direct-lr{lr}": {"recipe": "direct", "steps": 25, "lr": lr} for lr in ("1e-4", "2e-4", "4e-4")}
+# Multi-stage direct RL against TFPI, where the task or the model is another: budgets as tight as the paper's, problems of
+# three operations alone, and a model that always checks three times, so that it hardly ever finds a short thought.
+CHECKS = RUNS / "checks-model"
+VARIATIONS = {
+    f"{method}-{name}": METHODS[method] | {"snapshot_every": 0} | options
+    for name, options in {"tight": {"budgets": "48,64,96"}, "level3": {"data": str(RUNS / "level3.jsonl")},
+                          "checks": {"model": str(CHECKS)}}.items()
+    for method in ("tfpi", "multistage")}
+STARTS = {"start": ROOT / "models" / "small", "start-checks": CHECKS}
+ALL = METHODS | TRIALS | VARIATIONS
 # What a run measures of itself is not what is reported, so it measures little.
 QUICK = {"device": "cpu", "eval_problems": 20, "eval_samples": 1}
-TEST, HARD = 500, 250  # problems
+TEST, HARD = 500, 500  # problems
+ON_HARD = ("tfpi", "direct", "tfpi-rl")  # methods whose last models are tested on the hard ones
 
 
 def train(method, seed):
     """Does a run, or the rest of it, and returns its folder."""
-    folder, options = RUNS / f"{method}-{seed}", dict((METHODS | TRIALS)[method])
+    folder, options = RUNS / f"{method}-{seed}", dict(ALL[method])
     if (folder / "summary.json").exists():
         return folder
     before = options.pop("after", None)
-    options |= {"model": str(last_model(train(before, seed))) if before else "small", "seed": seed, **QUICK}
+    if before:
+        options["model"] = str(last_model(train(before, seed)))
+    options = {"model": "small", "seed": seed, **QUICK} | options
+    if options["model"] == str(CHECKS):
+        options = PRESETS["small"] | options  # which a folder of one's own does not get by itself
     command = [sys.executable, "tfpi.py", "--out", str(folder)]
     if (folder / "config.json").exists():
         command.append("--resume")
@@ -66,10 +86,29 @@ def last_model(folder):
     return folder / json.loads((folder / "summary.json").read_text())["stages"][-1]["name"]
 
 
-def write_no_story():
-    """The training split without the stories, for what one family learns from the others."""
-    rows = [line for line in (ROOT / "data" / "train.jsonl").read_text().splitlines() if json.loads(line)["family"] != "story"]
-    (RUNS / "no-story.jsonl").write_text("\n".join(rows) + "\n")
+def write_data():
+    """Parts of the training split: without the stories, for what one family learns from the others; three operations."""
+    rows = (ROOT / "data" / "train.jsonl").read_text().splitlines()
+    for name, wanted in (("no-story", lambda row: row["family"] != "story"), ("level3", lambda row: row["level"] == 3)):
+        (RUNS / f"{name}.jsonl").write_text("".join(row + "\n" for row in rows if wanted(json.loads(row))))
+
+
+def make_checks_model(steps=300):
+    """models/small, after more SFT on thinking that always checks itself three times."""
+    import torch
+
+    import distill
+    from load import load_model
+
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    distill.THINKING["check"] = 1.0
+    model, tokenizer, _ = load_model(PRESETS["small"]["model"], "cpu")
+    for loss in tqdm(distill.sft(model, distill.draw_batches(tokenizer, steps, seed=1), steps, lr=1e-3), total=steps, desc="SFT"):
+        pass
+    model.save_pretrained(f"{CHECKS}-partial")
+    tokenizer.save_pretrained(f"{CHECKS}-partial")
+    os.rename(f"{CHECKS}-partial", CHECKS)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -103,7 +142,6 @@ def evaluate_model(path, name, source, step, hard):
     from eval import MODES, evaluate
     from load import load_model
     from problems import load_split
-    from run import PRESETS
     from tfpi import render
 
     sets, snapshot = {"test": load_split("test")[:TEST]} | ({"hard": hard_problems()} if hard else {}), name.startswith("step")
@@ -123,15 +161,16 @@ def evaluate_model(path, name, source, step, hard):
 
 
 def evaluate_run(name):
-    """Evaluates what a run has kept, if that was not done yet; `start` is the model that all begin with."""
+    """Evaluates what a run has kept, if that was not done yet; `start` and `start-checks` are what they begin with."""
     import torch
 
+    torch.set_num_threads(1)  # two processes of two threads are far slower than two of one
     torch.set_flush_denormal(True)
-    if name == "start":
-        return evaluate_model(RUNS / "start.jsonl", "start", ROOT / "models" / "small", 0, hard=True)
+    if name in STARTS:
+        return evaluate_model(RUNS / f"{name}.jsonl", "start", STARTS[name], 0, hard=name == "start")
     models = kept_models(RUNS / name)
     for model, source, step in models:
-        evaluate_model(RUNS / name / "evaluations.jsonl", model, source, step, hard=model == models[-1][0])
+        evaluate_model(RUNS / name / "evaluations.jsonl", model, source, step, hard=model == models[-1][0] and name.rsplit("-", 1)[0] in ON_HARD)
 
 
 def work(method, seed, before=None):
@@ -141,7 +180,7 @@ def work(method, seed, before=None):
     folder = train(method, seed)
     with open(f"{folder}.log", "a") as log:
         subprocess.run([sys.executable, __file__, "--evaluate", folder.name], stdout=log, stderr=log, check=True)
-    print(f"{folder.name}: done", flush=True)
+    tqdm.write(f"{folder.name}: done")
 
 
 def run_all(jobs, workers):
@@ -149,10 +188,10 @@ def run_all(jobs, workers):
     with ThreadPoolExecutor(workers) as pool:
         futures = {}
         for method, seed in jobs:  # what another starts from stands, and so begins, before it
-            before = futures.get(((METHODS | TRIALS)[method].get("after"), seed))
+            before = futures.get((ALL[method].get("after"), seed))
             futures[method, seed] = pool.submit(work, method, seed, before)
         try:
-            for future in as_completed(futures.values()):
+            for future in tqdm(as_completed(futures.values()), total=len(jobs), desc="runs", unit="run"):
                 future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -161,7 +200,7 @@ def run_all(jobs, workers):
 
 def main():
     parser = argparse.ArgumentParser(description="The paper's tables and figures in miniature.")
-    parser.add_argument("--methods", default=",".join(METHODS), help="which of them, in this order, or " + ", ".join(TRIALS))
+    parser.add_argument("--methods", default=",".join(METHODS), help="which of them, in this order, or " + ", ".join(TRIALS | VARIATIONS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
     parser.add_argument("--report", action="store_true", help="only the tables and figures of what is there")
@@ -171,10 +210,15 @@ def main():
         return evaluate_run(args.evaluate)
     if not args.report:
         RUNS.mkdir(parents=True, exist_ok=True)
-        write_no_story()
+        write_data()
         os.environ["OMP_NUM_THREADS"] = "1"
-        evaluate_run("start")
         jobs = [(method, int(seed)) for method in args.methods.split(",") for seed in args.seeds.split(",")]
+        if any(ALL[method].get("model") == str(CHECKS) for method, _ in jobs):
+            if not CHECKS.exists():
+                make_checks_model()
+            evaluate_run("start-checks")
+        evaluate_run("start")
+        print(f"{len(jobs)} runs, {args.jobs} at a time, 6 to 15 minutes each; how they get on: tail -f {RUNS}/*.log")
         try:
             run_all(jobs, args.jobs)
         except (KeyboardInterrupt, subprocess.CalledProcessError) as error:

@@ -63,7 +63,7 @@ SPENT = ["generated, M tokens", "TFLOP", "minutes"]
 def print_equal_compute(tfpi, direct, rl):
     budget = np.mean([run.flops(len(run.steps)) for run in tfpi])
     x, y = alone(direct)
-    at = int(np.flatnonzero(x.mean(axis=0) >= budget)[0])  # the first snapshot that has had as much
+    at = int(np.abs(x.mean(axis=0) - budget).argmin())  # the snapshot that has had as much, or nearly
     step = direct[0].curve("accuracy")[at][0]
     tokens = [run.curve("tokens")[at][1] for run in direct]
     lines = [run.steps[step - 1] for run in direct]
@@ -105,23 +105,38 @@ def print_stages(folder):
         print(f"\nseed {run.seed}, stages that end by themselves: after steps {', '.join(map(str, ends))} and {len(run.steps)}.")
 
 
-def print_families(folder, tfpi):
+def print_parts(folder, tfpi, direct, rl):
+    """Accuracy in thinking mode by level, and by family for what was trained without stories."""
     from paper import TEST
     from problems import load_split
 
-    families = np.array([p.family for p in load_split("test")[:TEST]])
+    def parts(runs, name, kinds):
+        bits = np.array([[int(b) for b in run.get(name, "rewards")] for run in runs]).reshape(len(runs), TEST, -1).mean(axis=2)
+        return [plus_minus(bits[:, kinds == kind].mean(axis=1), 100) for kind in np.unique(kinds)]
 
-    def by_family(runs, name):
-        cells = []
-        for family in np.unique(families):
-            bits = [np.array([int(b) for b in run.get(name, "rewards")]).reshape(TEST, -1).mean(axis=1) for run in runs]
-            cells.append(plus_minus([b[families == family].mean() for b in bits], 100))
-        return cells
-
+    problems = load_split("test")[:TEST]
+    levels, families = (np.array([getattr(p, key) for p in problems]) for key in ("level", "family"))
+    methods = [("initial", tfpi[:1], "start"), ("direct RL", direct, "rl"), ("TFPI", tfpi, "stage3"), ("TFPI, then RL", rl, "rl")]
+    table("Test problems by the number of operations: thinking mode (%)", ["", *(f"{l} ({(levels == l).sum()})" for l in np.unique(levels))],
+          [[label, *parts(runs, name, levels)] for label, runs, name in methods if runs])
     if transfer := read_runs(folder, "no-story"):
-        table("Transfer: thinking mode, by family (%)", ["", *(f"{f} ({(families == f).sum()})" for f in np.unique(families))],
-              [["initial", *by_family(tfpi[:1], "start")], ["TFPI", *by_family(tfpi, "stage3")],
-               ["TFPI without stories", *by_family(transfer, "stage3")]])
+        table("Transfer: thinking mode by family (%)", ["", *(f"{f} ({(families == f).sum()})" for f in np.unique(families))],
+              [[label, *parts(runs, name, families)] for label, runs, name in
+               (methods[0], methods[2], ("TFPI without stories", transfer, "stage3"))])
+
+
+def print_variations(folder):
+    names = {"": "as in Table 4", "-tight": "budgets 48, 64, 96", "-level3": "trained on three operations", "-checks": "a model that always checks"}
+    rows = []
+    for suffix, label in names.items():
+        start = "start-checks" if suffix == "-checks" else "start"
+        runs = [(method, read_runs(folder, f"{key}{suffix}", start)) for key, method in
+                (("tfpi", "TFPI"), ("multistage", "multi-stage direct RL"))]
+        if all(found for _, found in runs):
+            rows.append([label, "initial", "", *scores(runs[0][1][:1], "start"), "", ""])
+            rows += [["", method, str(len(found)), *scores(found, "stage3"), *(plus_minus([run.get(name, "accuracy") for run in found], 100)
+                                                                              for name in ("stage1", "stage2"))] for method, found in runs]
+    table("Multi-stage direct RL, where the task or the model is another", ["", "", "seeds", *SCORES, "thinking after stage 1 (%)", "stage 2"], rows)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -152,6 +167,8 @@ def write_directions(folder, small):
         return [update(path) for _, path, _ in kept_models(run.folder)]
 
     methods = {method: read_runs(folder, method) for method in ("direct", "multistage", "tfpi")}
+    seeds = set.intersection(*({run.seed for run in runs} for runs in methods.values()))
+    methods = {method: [run for run in runs if run.seed in seeds] for method, runs in methods.items()}
     paths = {method: [path_of(run) for run in runs] for method, runs in methods.items()}
     flat = torch.stack([torch.cat([model[layer] for layer in layers]) for runs in paths.values() for path in runs for model in path]
                        + [torch.zeros(sum(len(v) for v in start.values()))])  # (models, weights); last the initial one
@@ -184,7 +201,9 @@ def report(folder, small):
         sys.exit(f"paper: no finished runs of tfpi and direct in {folder}. Leave out --report to make them.")
     print_equal_compute(tfpi, direct, rl)
     print_stages(folder)
-    print_families(folder, tfpi)
-    write_directions(folder, small)
+    print_parts(folder, tfpi, direct, rl)
+    print_variations(folder)
+    if read_runs(folder, "multistage"):
+        write_directions(folder, small)
     minutes = sum(read_lines(path)[-1]["seconds"] for path in folder.glob("*/metrics.jsonl")) / 60
     print(f"\n{len(list(folder.glob('*/summary.json')))} runs, {minutes:.0f} minutes of one thread in all, without the evaluations.")
