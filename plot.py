@@ -123,7 +123,7 @@ def read_runs(folder, method, start="start"):
     """The method's finished and evaluated runs, by seed; each begins with the evaluation of the model before training."""
     runs, folder = [], Path(folder)
     for path in sorted(folder.glob(f"{method}-[0-9]*")):
-        if (path / "summary.json").exists() and (path / "evaluations.jsonl").exists():
+        if (path / "evaluated").exists():
             evaluations = sorted(read_lines(path / "evaluations.jsonl"), key=lambda e: e["step"])
             runs.append(Trained(path, int(path.name.rsplit("-", 1)[1]), read_lines(path / "metrics.jsonl"),
                                 read_lines(folder / f"{start}.jsonl") + evaluations))
@@ -236,7 +236,7 @@ def draw_verification(folder, axes):
 def draw_directions(folder, axes):
     """Figure 4, from directions.json: where the checkpoints lie, and how updates point, layer by layer."""
     data = json.loads((Path(folder) / "directions.json").read_text())
-    styles = {"direct": (DIRECT, "direct RL"), "multistage": (MULTISTAGE, "multi-stage direct RL"), "tfpi": (TFPI, "TFPI")}
+    styles = {"direct": (DIRECT, "direct RL"), "tfpi": (TFPI, "TFPI, then RL")}
     for method, (color, label) in styles.items():
         for i, path in enumerate(data["paths"][method]):  # one a seed: (P, 2)
             axes[0].plot(*zip(*path), color=color, marker="o", markersize=3, linewidth=1, label=None if i else label)
@@ -276,7 +276,7 @@ FIGURES = {  # name: (what draws it, number of panels; one is given as an axis, 
     "figure2-left": (draw_modes, 2, ()),
     "figure2-right": (draw_short_budget, 3, ("multistage", "tfpi")),
     "figure3": (draw_verification, 2, ("tfpi",)),
-    "figure4": (draw_directions, 2, ("direct", "multistage", "tfpi")),
+    "figure4": (draw_directions, 2, ("direct", "tfpi")),
     "figure8": (draw_switch, 3, ("auto", "tfpi"))}
 
 

@@ -170,7 +170,9 @@ def evaluate_run(name):
         return evaluate_model(RUNS / f"{name}.jsonl", "start", STARTS[name], 0, hard=name == "start")
     models = kept_models(RUNS / name)
     for model, source, step in models:
-        evaluate_model(RUNS / name / "evaluations.jsonl", model, source, step, hard=model == models[-1][0] and name.rsplit("-", 1)[0] in ON_HARD)
+        hard = model == models[-1][0] and name.rsplit("-", 1)[0] in ON_HARD
+        evaluate_model(RUNS / name / "evaluations.jsonl", model, source, step, hard)
+    (RUNS / name / "evaluated").touch()  # before, it is left out of tables and figures
 
 
 def work(method, seed, before=None):

@@ -154,7 +154,12 @@ def weights_of(folder):
 
 
 def write_directions(folder, small):
-    """directions.json: the first two principal components of all kept models' updates, and cosines layer by layer."""
+    """directions.json: the first two principal components of the kept models' updates, and cosines layer by layer.
+
+    Of the seeds that direct RL and TFPI have in common. Prints how large the updates are.
+    """
+    from paper import kept_models
+
     start = weights_of(small)
     layers = sorted(start, key=lambda layer: (layer != "embedding", layer == "norm", layer))
 
@@ -162,37 +167,40 @@ def write_directions(folder, small):
         now = weights_of(path)
         return {layer: now[layer] - before[layer] for layer in layers}
 
-    def path_of(run):  # the snapshots and stages' ends, and the model the run started from
-        from paper import kept_models
-        return [update(path) for _, path, _ in kept_models(run.folder)]
+    def flat(change):
+        return torch.cat([change[layer] for layer in layers])
 
-    methods = {method: read_runs(folder, method) for method in ("direct", "multistage", "tfpi")}
-    seeds = set.intersection(*({run.seed for run in runs} for runs in methods.values()))
-    methods = {method: [run for run in runs if run.seed in seeds] for method, runs in methods.items()}
-    paths = {method: [path_of(run) for run in runs] for method, runs in methods.items()}
-    flat = torch.stack([torch.cat([model[layer] for layer in layers]) for runs in paths.values() for path in runs for model in path]
-                       + [torch.zeros(sum(len(v) for v in start.values()))])  # (models, weights); last the initial one
-    centred = flat - flat.mean(dim=0)
+    methods = {method: {run.seed: run for run in read_runs(folder, method)} for method in ("direct", "tfpi", "tfpi-rl", "multistage")}
+    seeds = sorted(methods["direct"].keys() & methods["tfpi"].keys())
+    models = {(way, seed): [flat(update(path)) for method in parts if seed in methods[method]
+                            for _, path, _ in kept_models(methods[method][seed].folder)]
+              for way, parts in (("direct", ["direct"]), ("tfpi", ["tfpi", "tfpi-rl"])) for seed in seeds}
+    stacked = torch.stack([torch.zeros(len(flat(start))), *(model for path in models.values() for model in path)])  # (models, weights)
+    centred = stacked - stacked.mean(dim=0)
     values, vectors = torch.linalg.eigh(centred @ centred.T)  # of the Gram matrix: few models, many weights
     points = (vectors * values.clamp(min=0).sqrt())[:, [-1, -2]]
-    points, taken = (points - points[-1]).tolist(), 0
-    drawn = {}
-    for method, runs in paths.items():
-        drawn[method] = []
-        for path in runs:
-            drawn[method].append([[0.0, 0.0]] + points[taken:taken + len(path)])
-            taken += len(path)
+    rest = iter((points - points[0]).tolist()[1:])  # the initial model is the origin
+    paths = {}
+    for (way, _), path in models.items():
+        paths.setdefault(way, []).append([[0.0, 0.0], *(next(rest) for _ in path)])
 
     def cosines(a, b):
         return [float(torch.nn.functional.cosine_similarity(a[layer], b[layer], dim=0)) for layer in layers]
 
-    ends = [path[-1] for path in paths["direct"]]
-    rows = {f"TFPI stage {i}": [cosines(update(run.folder / f"stage{i}", weights_of(run.folder / f"stage{i - 1}") if i > 1 else start), end)
-                                for run, end in zip(methods["tfpi"], ends)] for i in (1, 2, 3)}
-    if len(ends) > 1:
+    ends = [update(methods["direct"][seed].folder / "rl") for seed in seeds]
+    rows = {}
+    for stage in (1, 2, 3):
+        folders = [methods["tfpi"][seed].folder for seed in seeds]
+        befores = [weights_of(path / f"stage{stage - 1}") if stage > 1 else start for path in folders]
+        rows[f"TFPI stage {stage}"] = [cosines(update(path / f"stage{stage}", before), end)
+                                       for path, before, end in zip(folders, befores, ends)]
+    if len(seeds) > 1:
         rows["direct RL, another seed"] = [cosines(end, ends[i - 1]) for i, end in enumerate(ends)]
-    result = {"paths": drawn, "explained": (values[[-1, -2]] / values.sum()).tolist(), "layers": layers, "cosines": rows}
+    result = {"paths": paths, "explained": (values[[-1, -2]] / values.sum()).tolist(), "layers": layers, "cosines": rows}
     (folder / "directions.json").write_text(json.dumps(result))
+    print("\nNorms of the whole update: " + "; ".join(
+        f"{method} {plus_minus([flat(update(run.folder / end)).norm() for run in methods[method].values()], digits=2)}"
+        for method, end in (("direct", "rl"), ("tfpi", "stage3"), ("multistage", "stage3")) if methods[method]) + ".")
 
 
 def report(folder, small):
@@ -203,7 +211,7 @@ def report(folder, small):
     print_stages(folder)
     print_parts(folder, tfpi, direct, rl)
     print_variations(folder)
-    if read_runs(folder, "multistage"):
-        write_directions(folder, small)
-    minutes = sum(read_lines(path)[-1]["seconds"] for path in folder.glob("*/metrics.jsonl")) / 60
-    print(f"\n{len(list(folder.glob('*/summary.json')))} runs, {minutes:.0f} minutes of one thread in all, without the evaluations.")
+    write_directions(folder, small)
+    finished = list(folder.glob("*/summary.json"))
+    minutes = sum(read_lines(path.with_name("metrics.jsonl"))[-1]["seconds"] for path in finished) / 60
+    print(f"\n{len(finished)} runs, {minutes:.0f} minutes of one thread in all, without the evaluations.")

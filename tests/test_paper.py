@@ -40,7 +40,7 @@ def write_run(folder, method, seed, stages, accuracies, flops=10):
                         for mode in ("thinking", "thinking_free") for data in ("test", "hard")]
     write_lines(folder / f"{method}-{seed}" / "metrics.jsonl", steps)
     write_lines(folder / f"{method}-{seed}" / "evaluations.jsonl", evaluations)
-    (folder / f"{method}-{seed}" / "summary.json").write_text("{}")
+    (folder / f"{method}-{seed}" / "evaluated").touch()
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def test_a_curve_starts_before_training_and_ends_with_the_stage(runs):
     assert plot.read_runs(runs, "tfpi")[0].curve("accuracy", "stage2") == [(0, 0.4), (2, 0.5), (4, 0.6)]
 
 
-def test_unfinished_runs_and_other_methods_are_not_read(runs):
-    (runs / "tfpi-1" / "summary.json").unlink()
+def test_runs_that_are_not_evaluated_and_other_methods_are_not_read(runs):
+    (runs / "tfpi-1" / "evaluated").unlink()
     assert [(run.folder.name, run.seed) for run in plot.read_runs(runs, "tfpi")] == [("tfpi-0", 0)]
 
 
@@ -104,7 +104,7 @@ def test_the_tables_show_the_known_numbers(runs, capsys, monkeypatch):
 
 
 def test_every_figure_is_drawn(runs):
-    directions = {"paths": {"direct": [[[0, 0], [1, 1]]], "multistage": [[[0, 0], [1, 0]]], "tfpi": [[[0, 0], [0, 1]]]},
+    directions = {"paths": {"direct": [[[0, 0], [1, 1]]], "tfpi": [[[0, 0], [0, 1]]]},
                   "explained": [0.6, 0.3], "layers": ["embedding", "block 0"], "cosines": {"TFPI stage 1": [[0.1, 0.2]]}}
     (runs / "directions.json").write_text(json.dumps(directions))
     assert [path.stem for path in plot.draw_paper(runs)] == list(plot.FIGURES)
@@ -112,9 +112,9 @@ def test_every_figure_is_drawn(runs):
 
 
 def test_figures_without_runs_are_left_out(runs, capsys):
-    for summary in runs.glob("*/summary.json"):
-        if not summary.parent.name.startswith("tfpi-0"):
-            summary.unlink()
+    for mark in runs.glob("*/evaluated"):
+        if mark.parent.name != "tfpi-0":
+            mark.unlink()
     assert [path.stem for path in plot.draw_paper(runs)] == ["figure2-left", "figure3"]
     assert "figure1-left is left out: there is no finished run of direct, tfpi-rl." in capsys.readouterr().err
 
@@ -157,6 +157,7 @@ def test_figure_4_finds_known_directions(runs, tmp_path):
     save(tmp_path / "small", [0.0, 0.0], [0.0, 0.0])
     for seed in (0, 1):
         save(runs / f"direct-{seed}" / "rl", [1.0, 0.0], [0.0, 1.0])
+        save(runs / f"tfpi-rl-{seed}" / "rl", [2.0, 0.0], [0.0, 0.0])
         for method in ("tfpi", "multistage"):
             for stage in (1, 2, 3):  # stage 2 and 3 add nothing to the embedding
                 save(runs / f"{method}-{seed}" / f"stage{stage}", [2.0, 0.0], [0.0, -1.0 * stage])
@@ -167,6 +168,6 @@ def test_figure_4_finds_known_directions(runs, tmp_path):
     assert np.allclose(data["cosines"]["TFPI stage 2"], [[0, -1]] * 2)
     assert np.allclose(data["cosines"]["direct RL, another seed"], 1)
     assert sum(data["explained"]) == pytest.approx(1)  # all updates lie in a plane
-    ends = np.array([data["paths"]["tfpi"][0][-1], data["paths"]["direct"][0][-1], [0, 0]])
-    assert np.allclose(np.linalg.norm(ends[0]), (4 + 9) ** 0.5, atol=1e-4)
-    assert np.allclose(np.linalg.norm(ends[0] - ends[1]), (1 + 16) ** 0.5, atol=1e-4)
+    path = np.array(data["paths"]["tfpi"][1])  # initial, three stages, RL
+    assert np.allclose(np.linalg.norm(path, axis=1), [0, 5 ** 0.5, 8 ** 0.5, 13 ** 0.5, 2], atol=1e-4)
+    assert np.linalg.norm(path[3] - data["paths"]["direct"][0][-1]) == pytest.approx((1 + 16) ** 0.5, abs=1e-4)
