@@ -30,7 +30,7 @@ import pytest
 from mutants_table import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("*.py", "pytest.ini", "README.md", "tests", "data", "models")
+COPIED = ("*.py", "pytest.ini", "README.md", "tests", "bench", "data", "models")
 TIMEOUT = 300  # seconds for the tests of a mutant; a hang is a failure, too
 LIBRARIES = ["pytest", "torch", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.modeling_auto",
              "transformers.generation.utils"]
@@ -40,7 +40,8 @@ LIKELY = {
     "load.py": ["rollout", "bad_input"],
     "tfpi.py": ["tfpi", "run", "reliability"], "run.py": ["reliability", "run"],
     "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "run"], "problems.py": ["problems"],
-    "reward.py": ["reward", "reward_golden", "reward_fuzz"], "distill.py": ["distill"], "checks.py": ["bad_input"]}
+    "reward.py": ["reward", "reward_golden", "reward_fuzz"], "distill.py": ["distill"], "checks.py": ["bad_input"],
+    "plot.py": ["paper"]}
 
 
 class Mutant(NamedTuple):

@@ -261,9 +261,11 @@ TABLE = {
         ("old checkpoints stay", "if old != final:", "if False:"),
         ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
         ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
+        ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
         ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
     ],
     "checkpoint.py": [
+        ("two processes work in one run's folder", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_UN"),
         ("a half-written checkpoint has a checkpoint's name", 'partial = final.parent / "partial"',
          'partial = final.with_name(final.name + "-partial")'),
         ("a checkpoint has its name before it is on the disk",
@@ -332,5 +334,10 @@ TABLE = {
          "\"not enough memory\")"),
         ("any RuntimeError is taken for full memory", "if isinstance(error, RuntimeError) and not any(",
          "if False and not any("),
+    ],
+    "plot.py": [
+        ("RL after TFPI costs nothing for TFPI", "(total + rl.flops(step), a)", "(rl.flops(step), a)"),
+        ("the spread over seeds with the deviation of a population", "np.std(rows, axis=0, ddof=1)", "np.std(rows, axis=0)"),
+        ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
     ],
 }
