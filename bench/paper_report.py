@@ -18,7 +18,8 @@ THINKING, FREE = "thinking", "thinking_free"
 
 def plus_minus(values, scale=1.0, digits=1):
     values = scale * np.asarray(values, dtype=float)
-    return f"{values.mean():.{digits}f} ± {spread(values[:, None])[0]:.{digits}f}"
+    deviation = f" ± {spread(values[:, None])[0]:.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{deviation}"
 
 
 def table(title, columns, rows):
@@ -33,11 +34,15 @@ def scores(runs, name, data="test"):
             for mode in (THINKING, FREE) for key, scale in (("accuracy", 100), ("tokens", 1))]
 
 
-def spent(runs, name):
-    """Cells: million generated tokens, TFLOP, and minutes of one thread, up to the end of a stage."""
-    ends = [[line for line in run.steps if line["stage"] == name][-1] for run in runs]
-    return [plus_minus([line[key] for line in ends], scale)
+def costs(lines):
+    """Cells: million generated tokens, TFLOP, and minutes of one thread, up to one step of each run."""
+    return [plus_minus([line[key] for line in lines], scale)
             for key, scale in (("generated_tokens", 1e-6), ("flops", 1e-12), ("seconds", 1 / 60))]
+
+
+def spent(runs, name):
+    """The costs up to the end of a stage."""
+    return costs([[line for line in run.steps if line["stage"] == name][-1] for run in runs])
 
 
 def crossing(x, y, level):
@@ -66,12 +71,10 @@ def print_equal_compute(tfpi, direct, rl):
     at = int(np.abs(x.mean(axis=0) - budget).argmin())  # the snapshot that has had as much, or nearly
     step = direct[0].curve("accuracy")[at][0]
     tokens = [run.curve("tokens")[at][1] for run in direct]
-    lines = [run.steps[step - 1] for run in direct]
-    cells = [plus_minus([line[key] for line in lines], scale)
-             for key, scale in (("generated_tokens", 1e-6), ("flops", 1e-12), ("seconds", 1 / 60))]
     table(f"Table 1: equal training compute ({len(tfpi)} seeds of TFPI, {len(direct)} of direct RL)", ["", *SCORES, *SPENT],
           [["initial", *scores(tfpi[:1], "start"), "", "", ""],
-           [f"direct RL, {step} steps", plus_minus(y[:, at], 100), plus_minus(tokens), "", "", *cells]]
+           [f"direct RL, {step} steps", plus_minus(y[:, at], 100), plus_minus(tokens), "", "",
+            *costs([run.steps[step - 1] for run in direct])]]
           + [[f"TFPI {name}", *scores(tfpi, name), *spent(tfpi, name)] for name in ("stage1", "stage2", "stage3")])
     if not rl:
         return
@@ -82,11 +85,11 @@ def print_equal_compute(tfpi, direct, rl):
            ["TFPI, then RL", *scores(rl, "rl"), plus_minus(tx[:, -1], 1e-12)]])
     print(f"\nTFPI, then RL against direct RL at its end: {paired(rl, direct, 'rl', 'rl')} points (± standard error over problems); "
           f"TFPI alone: {paired(tfpi, direct, 'stage3', 'rl')}.")
-    mean = crossing(tx.mean(axis=0), ty.mean(axis=0), y[:, -1].mean())
-    each = [crossing(a, b, y[i, -1]) for i, (a, b) in enumerate(zip(tx, ty))]
-    print(f"TFPI, then RL first reaches direct RL's final accuracy ({100 * y[:, -1].mean():.1f} %) at "
-          f"{mean / x[:, -1].mean():.0%} of its compute; seed by seed: "
-          + ", ".join(f"{a / b:.0%}" if a else "never" for a, b in zip(each, x[:, -1])) + ".")
+    final, spent_in_all = y[:, -1], x[:, -1]
+    curves = [(tx.mean(axis=0), ty.mean(axis=0), final.mean(), spent_in_all.mean()), *zip(tx, ty, final, spent_in_all)]
+    shares = [f"{at / whole:.0%}" if (at := crossing(a, b, level)) is not None else "never" for a, b, level, whole in curves]
+    print(f"TFPI, then RL first reaches direct RL's final accuracy ({100 * final.mean():.1f} %) at {shares[0]} of its compute; "
+          f"seed by seed: {', '.join(shares[1:])}.")
     table("Hard problems (four and five operations; trained on one to three)", ["", *SCORES],
           [["initial", *scores(tfpi[:1], "start", "hard")]]
           + [[label, *scores(runs, name, "hard")] for label, runs, name in
