@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
+from transformers.utils import logging
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -150,6 +151,7 @@ def evaluate_model(path, name, source, step, hard):
     wanted = [(data, mode) for data, mode in wanted if (name, data, mode) not in done]
     if not wanted:
         return
+    logging.disable_progress_bar()  # transformers' own, of loading
     model, tokenizer, stop_ids = load_model(str(source), "cpu")
     for data, mode in wanted:
         prompts = [render(tokenizer, p.problem, "", mode == "thinking") for p in sets[data]]
@@ -208,6 +210,10 @@ def main():
     parser.add_argument("--report", action="store_true", help="only the tables and figures of what is there")
     parser.add_argument("--evaluate", metavar="RUN", help="only the models of one run, such as tfpi-0")
     args = parser.parse_args()
+    if unknown := [method for method in args.methods.split(",") if method not in ALL]:
+        parser.error(f"there is no method {unknown[0]!r}; there are {', '.join(ALL)}.")
+    if not all(seed.isdigit() for seed in args.seeds.split(",")):
+        parser.error(f"--seeds {args.seeds!r} is not a list of numbers such as 0,1,2.")
     if args.evaluate:
         return evaluate_run(args.evaluate)
     if not args.report:

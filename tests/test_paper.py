@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
 import paper  # noqa: E402
-import paper_report  # noqa: E402
 
-plot = pytest.importorskip("plot", exc_type=SystemExit)
+plot = pytest.importorskip("plot", exc_type=SystemExit)  # matplotlib is optional
+import paper_report  # noqa: E402
 
 
 def write_lines(path, lines):
@@ -171,3 +171,25 @@ def test_figure_4_finds_known_directions(runs, tmp_path):
     path = np.array(data["paths"]["tfpi"][1])  # initial, three stages, RL
     assert np.allclose(np.linalg.norm(path, axis=1), [0, 5 ** 0.5, 8 ** 0.5, 13 ** 0.5, 2], atol=1e-4)
     assert np.linalg.norm(path[3] - data["paths"]["direct"][0][-1]) == pytest.approx((1 + 16) ** 0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("arguments", [["--methods", "tfpi,unheard-of"], ["--seeds", "0,one"]])
+def test_a_method_or_seed_that_does_not_exist_is_named(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["paper.py", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        paper.main()
+    assert stopped.value.code == 2 and {"--methods": "no method 'unheard-of'", "--seeds": "'0,one' is not"}[arguments[0]] in capsys.readouterr().err
+
+
+def test_what_a_run_starts_from_is_made_before_it():
+    """Jobs start in the order given, so one that waits for another must stand after it."""
+    order = list(paper.METHODS)
+    for method, options in paper.METHODS.items():
+        assert order.index(options.get("after", method)) <= order.index(method)
+
+
+def test_a_wait_is_for_the_same_seed(monkeypatch):
+    done = []
+    monkeypatch.setattr(paper, "work", lambda method, seed, before=None: (before and before.result(), done.append((method, seed))))
+    paper.run_all([("tfpi", 0), ("tfpi", 1), ("tfpi-rl", 0), ("tfpi-rl", 1)], 4)
+    assert len(done) == 4 and all(done.index(("tfpi", seed)) < done.index(("tfpi-rl", seed)) for seed in (0, 1))
