@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from eval import MODES
 from plot import alone, read_lines, read_runs, spread, tfpi_then_rl
-
-THINKING, FREE = "thinking", "thinking_free"
 
 
 def plus_minus(values, scale=1.0, digits=1):
@@ -31,7 +30,7 @@ def table(title, columns, rows):
 def scores(runs, name, data="test"):
     """Cells: accuracy and tokens with thinking, then thinking-free, of one model of each run."""
     return [plus_minus([run.get(name, key, mode, data) for run in runs], scale)
-            for mode in (THINKING, FREE) for key, scale in (("accuracy", 100), ("tokens", 1))]
+            for mode in MODES for key, scale in (("accuracy", 100), ("tokens", 1))]
 
 
 def costs(lines):
@@ -51,11 +50,11 @@ def crossing(x, y, level):
         return x[0] if i == 0 else x[i - 1] + (level - y[i - 1]) / (y[i] - y[i - 1]) * (x[i] - x[i - 1])
 
 
-def paired(runs, others, name, other, data="test"):
+def paired(runs, others, name, other):
     """The difference of two models in thinking mode, in points, and its standard error over problems, seeds averaged."""
     def correct(runs, name):
-        bits = np.array([[int(b) for b in run.get(name, "rewards", data=data)] for run in runs])
-        return bits.reshape(len(runs), -1, runs[0].get(name, "k", data=data)).mean(axis=(0, 2))  # (problems,)
+        bits = np.array([[int(b) for b in run.get(name, "rewards")] for run in runs])
+        return bits.reshape(len(runs), -1, runs[0].get(name, "k")).mean(axis=(0, 2))  # (problems,)
 
     difference = 100 * (correct(runs, name) - correct(others, other))
     return f"{difference.mean():+.1f} ± {difference.std(ddof=1) / np.sqrt(len(difference)):.1f}"
