@@ -181,7 +181,8 @@ class SharedPrompts:
         """What response_hidden returns, from the prompts' states."""
         (ids, lengths), device = pad_right([r.response_ids for r in rollouts], self.model.device), self.model.device
         owner = torch.tensor([self.index[tuple(r.prompt_ids)] for r in rollouts], device=device)  # (B,)
-        last, *states = [copy[owner] for copy in self.copies]
+        # Not copy[owner]: its gradient adds up in whatever order the threads come, so that no run would be the same twice.
+        last, *states = [copy.index_select(0, owner) for copy in self.copies]
         cache = DynamicCache()
         for layer in range(len(states) // 2):
             cache.update(states[2 * layer], states[2 * layer + 1], layer)  # (B, kv_heads, P, D)

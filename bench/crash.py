@@ -10,6 +10,7 @@ line is JSON.
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ("--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
            "--validate-every 1 --validation-problems 4 --eval-problems 4 --eval-samples 1").split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
+# On as many threads as a user has: sums whose order the threads decide are the same on one thread alone.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
 def start(folder):
@@ -28,7 +31,7 @@ def start(folder):
     new = not (folder / "config.json").exists()
     command = [sys.executable, "tfpi.py", "--out", str(folder), *(OPTIONS if new else ["--resume"])]
     with open(f"{folder}.log", "a") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
 
 
 def wait_for(process, condition):

@@ -11,7 +11,8 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-torch.set_num_threads(1)
+THREADS = torch.get_num_threads()  # a user's
+torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
 
 import problems  # not at the top: the path is set here
 problems.load_split = functools.cache(problems.load_split)  # 7500 lines for each of some eighty runs take a while
@@ -33,6 +34,14 @@ def tiny_model(family="Qwen3", **config):
 def model():
     """A tiny Qwen3 that all tests share: read it, never train it."""
     return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def users_threads():
+    """For tests of sameness: what is the same on one thread may differ on the two or more that a user has."""
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -254,6 +254,15 @@ GROUPED = [sequence(prompt, response) for prompt, responses in (
     ([21] * 9, ([2], [30, 31, 32], [33, 34, 35, 36]))) for response in responses]
 
 
+def test_the_gradient_is_the_same_twice(make_model, users_threads):
+    """Pitfall: resume. On as many threads as a user has; sums over the responses to a prompt must not depend on which thread comes first."""
+    rollouts = [sequence([prompt + 5] * 60, [i + 6, 7, 2]) for i in range(24) for prompt in range(4)]
+    advantages = [(-1.0) ** i for i in range(len(rollouts))]
+    first, *others = (weights_after(make_model(), rollouts, advantages)[0] for _ in range(5))
+    assert sharing_pays(rollouts, 16384)
+    assert all(torch.equal(first, other) for other in others)
+
+
 @pytest.mark.parametrize("micro_tokens", [27, 1000])
 def test_shared_prompts_do_not_change_the_gradient(make_model, micro_tokens):
     """Each prompt runs once, whatever the micro-batches, and the gradient is that of a naive loop."""

@@ -20,6 +20,7 @@ from conftest import TINY_RUN
 from load import ModelError
 from run import Run, new_run, resumed_run
 
+pytestmark = pytest.mark.usefixtures("users_threads")
 ROOT = Path(__file__).resolve().parent.parent
 
 # A checkpoint after each step, a validation after every second; budgets under which some responses are right.
@@ -65,7 +66,7 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(tmp_path_factory, users_threads):
     """The outcome of the run of `options` that nobody killed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     trained(OPTIONS | {"out": str(folder)})
