@@ -33,15 +33,17 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from eval import evaluate
 from grpo import micro_batches
 from problems import allowed, apply_op, draw_problem, load_split
-from run import PRESETS
-from tfpi import render
+from support.config import PRESETS
+from thinkfree import render
 
 # detail: the share of hard steps that are broken up; check: the probability of one more checking pass, three at most
 THINKING = {"detail": 0.9, "check": 0.85}
 SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability that a pass, if a check follows, contains a wrong digit
 STEPS = 2600
-CURRICULUM = 6  # one operation in the first sixth of the steps, up to two in the second, then up to three
+CURRICULUM = (
+    6  # one operation in the first sixth of the steps, up to two in the second, then up to three
+)
 CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
 {%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
@@ -59,16 +61,27 @@ def break_up(value, symbol, n):
         return [(value, symbol, tens, half), (half, symbol, ones, apply_op(half, symbol, ones))]
     if symbol == "*" and value > 10 and value % 10:
         high, low = (value - value % 10) * n, value % 10 * n
-        return [(value - value % 10, "*", n, high), (value % 10, "*", n, low), (high, "+", low, high + low)]
+        return [
+            (value - value % 10, "*", n, high),
+            (value % 10, "*", n, low),
+            (high, "+", low, high + low),
+        ]
     if symbol == "/" and value > 10 * n and value // n % 10:
         high, low = value // n // 10 * 10, value // n % 10
-        return [(n, "*", high, n * high), (value, "-", n * high, n * low),
-                (n * low, "/", n, low), (high, "+", low, high + low)]
+        return [
+            (n, "*", high, n * high),
+            (value, "-", n * high, n * low),
+            (n * low, "/", n, low),
+            (high, "+", low, high + low),
+        ]
     if symbol == "%":
         easy, rest = [], value
         for quotient in (value // n // 10 * 10, value // n % 10):
             if quotient:
-                easy += [(n, "*", quotient, n * quotient), (rest, "-", n * quotient, rest - n * quotient)]
+                easy += [
+                    (n, "*", quotient, n * quotient),
+                    (rest, "-", n * quotient, rest - n * quotient),
+                ]
                 rest -= n * quotient
         return easy
     return []
@@ -94,13 +107,17 @@ def write_pass(start, ops, detail, mistake, rng):
         name = "mod" if symbol == "%" else symbol
         right = result = apply_op(value, symbol, n)
         if i == at:
-            result = slip(right, ops[i + 1:], rng)
+            result = slip(right, ops[i + 1 :], rng)
         easy = break_up(value, symbol, n) if rng.random() < detail else []
         text = f"{value} {name} {n}"
         if easy:
             steps = "".join(f"{a} {s} {b} = {c}, " for a, s, b, c in easy[:-1])
             text += ": " + steps + "{} {} {}".format(*easy[-1][:3])
-        pieces += [(text + " = ", True), (str(result), result == right), (". " if i < len(ops) - 1 else ".", True)]
+        pieces += [
+            (text + " = ", True),
+            (str(result), result == right),
+            (". " if i < len(ops) - 1 else ".", True),
+        ]
         value = result
     return pieces, value
 
@@ -140,18 +157,33 @@ def write_trace(problem, thinking, rng):
 def train_tokenizer(texts, vocab_size=512):
     """A PreTrainedTokenizerFast with the Qwen specials, `<think>`, `</think>` and the chat template."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    bpe.train_from_iterator(texts, trainers.BpeTrainer(
-        vocab_size=vocab_size - 2, special_tokens=specials,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size - 2,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>"
+    )
     # Like Qwen3's: added but not special, so that they survive skip_special_tokens and can be graded.
-    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False),
-                          AddedToken("</think>", special=False, normalized=False)])
+    tokenizer.add_tokens(
+        [
+            AddedToken("<think>", special=False, normalized=False),
+            AddedToken("</think>", special=False, normalized=False),
+        ]
+    )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -162,7 +194,9 @@ def train_tokenizer(texts, vocab_size=512):
 
 def encode_trace(tokenizer, problem, thinking, rng):
     """Token ids of prompt and response, and which of them are learnt: (list[int], list[bool])."""
-    pieces = [(render(tokenizer, problem.problem, "", thinking), False)] + write_trace(problem, thinking, rng)
+    pieces = [(render(tokenizer, problem.problem, "", thinking), False)] + write_trace(
+        problem, thinking, rng
+    )
     merged = []
     for text, learn in pieces:  # neighbours are joined first: a piece ends only where a token does
         if merged and merged[-1][1] == learn:
@@ -202,8 +236,10 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
 def pad_batch(traces, pad):
     longest = max(len(ids) for ids, _ in traces)
     input_ids = [ids + [pad] * (longest - len(ids)) for ids, _ in traces]
-    labels = [[i if learn else -100 for i, learn in zip(*trace)] + [-100] * (longest - len(trace[0]))
-              for trace in traces]
+    labels = [
+        [i if learn else -100 for i, learn in zip(*trace)] + [-100] * (longest - len(trace[0]))
+        for trace in traces
+    ]
     return torch.tensor(input_ids), torch.tensor(labels)
 
 
@@ -230,24 +266,48 @@ def sft(model, batches, steps, lr, warmup=100):
 
 def make_model(tokenizer):
     """A Qwen3 of about 0.65M parameters: width 128, 3 layers, 4 query heads on 2 key/value heads, tied embeddings."""
-    return Qwen3ForCausalLM(Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=32, max_position_embeddings=1024,
-        tie_word_embeddings=True, initializer_range=0.05,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def measure(model, tokenizer):
     """Both modes on the validation split at temperature 1, as a table of Markdown."""
     budget = PRESETS["small"]["full_budget"]
-    rows = [f"| mode | correct | tokens | truncated at {budget} | empty blocks |", "|---|---|---|---|---|"]
+    rows = [
+        f"| mode | correct | tokens | truncated at {budget} | empty blocks |",
+        "|---|---|---|---|---|",
+    ]
     problems = load_split("validation")
     for thinking in (True, False):
         prompts = [render(tokenizer, p.problem, "", thinking) for p in problems]
-        r = evaluate(model, tokenizer, prompts, [p.answer for p in problems],
-                     k=4, budget=budget, stop_ids={tokenizer.eos_token_id})
-        rows.append(f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | "
-                    f"{r['tokens']:.0f} | {r['truncated']:.1%} | {r['empty']:.1%} |")
+        r = evaluate(
+            model,
+            tokenizer,
+            prompts,
+            [p.answer for p in problems],
+            k=4,
+            budget=budget,
+            stop_ids={tokenizer.eos_token_id},
+        )
+        rows.append(
+            f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | "
+            f"{r['tokens']:.0f} | {r['truncated']:.1%} | {r['empty']:.1%} |"
+        )
     return "\n".join(rows)
 
 
@@ -270,8 +330,10 @@ Bundled validation split, temperature 1, 4 samples a problem, standard error ove
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make the small distilled model.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description="Make the small distilled model.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--out", default="models/small", help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, problems and traces")
     parser.add_argument("--steps", type=int, default=STEPS, help="SFT steps")
@@ -281,8 +343,12 @@ def main():
     torch.manual_seed(args.seed)
     started, rng = time.monotonic(), random.Random(args.seed)
     sample = [draw_problem(rng) for _ in range(4000)]
-    tokenizer = train_tokenizer([
-        "user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng)) for p in sample])
+    tokenizer = train_tokenizer(
+        [
+            "user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng))
+            for p in sample
+        ]
+    )
     model = make_model(tokenizer)
     losses = sft(model, draw_batches(tokenizer, args.steps, args.seed), args.steps, args.lr)
     with tqdm(losses, total=args.steps, desc="SFT", unit="step") as bar:
@@ -292,7 +358,9 @@ def main():
     tokenizer.save_pretrained(args.out)
     minutes, table = (time.monotonic() - started) / 60, measure(model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    card = CARD.format(parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table)
+    card = CARD.format(
+        parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table
+    )
     (Path(args.out) / "README.md").write_text(card)
     print(f"{table}\nwritten to {args.out} after {minutes:.1f} minutes")
 

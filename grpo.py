@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from load import forward_hidden
 from logprobs import fused_loss, token_logprobs
 from rollout import Rollout, cache_argument, pad_right
+from support.model import forward_hidden
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Advantages
@@ -110,11 +110,25 @@ def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_hi
     return loss, (clipped < surrogate).float().mean().detach()
 
 
-def fused_policy_loss(hidden, weight, targets, old_logprobs, advantages, weights, *,
-                      temperature=1.0, eps_low=0.2, eps_high=0.28, chunk=None):
+def fused_policy_loss(
+    hidden,
+    weight,
+    targets,
+    old_logprobs,
+    advantages,
+    weights,
+    *,
+    temperature=1.0,
+    eps_low=0.2,
+    eps_high=0.28,
+    chunk=None,
+):
     """policy_loss(token_logprobs(hidden, weight, targets), ...) in one pass; returns what logprobs.fused_loss does."""
+
     def loss_of(rows, logprobs):
-        return policy_loss(logprobs, old_logprobs[rows], advantages[rows], weights[rows], eps_low, eps_high)
+        return policy_loss(
+            logprobs, old_logprobs[rows], advantages[rows], weights[rows], eps_low, eps_high
+        )
 
     return fused_loss(hidden, weight, targets, loss_of, temperature=temperature, chunk=chunk)
 
@@ -132,7 +146,9 @@ class UpdateConfig:
     eps_high: float = 0.28
     normalizer: str = "dapo"
     minibatches: int = 1  # optimizer steps a batch; from the second on, the ratio leaves 1
-    micro_tokens: int = 16384  # padded tokens that go through the model at once: the knob for memory
+    micro_tokens: int = (
+        16384  # padded tokens that go through the model at once: the knob for memory
+    )
     max_grad_norm: float = 1.0
 
 
@@ -145,8 +161,9 @@ def response_hidden(model, rollouts):
     """
     ids, _ = pad_right([r.prompt_ids + r.response_ids for r in rollouts], model.device)  # (B, T)
     rows = np.repeat(np.arange(len(rollouts)), [len(r.response_ids) for r in rollouts])
-    columns = np.concatenate([np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids))
-                              for r in rollouts])
+    columns = np.concatenate(
+        [np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids)) for r in rollouts]
+    )
     rows, columns = torch.from_numpy(rows).to(ids.device), torch.from_numpy(columns).to(ids.device)
     # Right padding, causal: no attention mask needed.
     hidden = forward_hidden(model, input_ids=ids[:, :-1], use_cache=False)
@@ -157,7 +174,9 @@ def response_hidden(model, rollouts):
 def response_logprobs(model, rollouts, temperature):
     """Log-probs of all response tokens, laid end to end, (sum of response lengths,) fp32, with gradient."""
     hidden, tokens = response_hidden(model, rollouts)
-    return token_logprobs(hidden, model.get_output_embeddings().weight, tokens, temperature=temperature)
+    return token_logprobs(
+        hidden, model.get_output_embeddings().weight, tokens, temperature=temperature
+    )
 
 
 class SharedPrompts:
@@ -172,28 +191,55 @@ class SharedPrompts:
         self.model, self.index = model, {prompt: i for i, prompt in enumerate(prompts)}
         ids, self.ends = pad_right(prompts, model.device)  # (U, P), (U,)
         cache = DynamicCache()
-        hidden = forward_hidden(model, input_ids=ids, use_cache=True, **{cache_argument(model): cache})
-        last = hidden[torch.arange(len(prompts), device=ids.device), self.ends - 1]  # (U, H): predicts the first token
+        hidden = forward_hidden(
+            model, input_ids=ids, use_cache=True, **{cache_argument(model): cache}
+        )
+        last = hidden[
+            torch.arange(len(prompts), device=ids.device), self.ends - 1
+        ]  # (U, H): predicts the first token
         self.made = [last, *(t for layer in cache.layers for t in (layer.keys, layer.values))]
         self.copies = [state.detach().requires_grad_() for state in self.made]
 
     def response_hidden(self, rollouts):
         """What response_hidden returns, from the prompts' states."""
-        (ids, lengths), device = pad_right([r.response_ids for r in rollouts], self.model.device), self.model.device
-        owner = torch.tensor([self.index[tuple(r.prompt_ids)] for r in rollouts], device=device)  # (B,)
+        (ids, lengths), device = (
+            pad_right([r.response_ids for r in rollouts], self.model.device),
+            self.model.device,
+        )
+        owner = torch.tensor(
+            [self.index[tuple(r.prompt_ids)] for r in rollouts], device=device
+        )  # (B,)
         # Not copy[owner]: its gradient adds up in whatever order the threads come, so that no run would be the same twice.
         last, *states = [copy.index_select(0, owner) for copy in self.copies]
         cache = DynamicCache()
         for layer in range(len(states) // 2):
             cache.update(states[2 * layer], states[2 * layer + 1], layer)  # (B, kv_heads, P, D)
-        inputs, ends = ids[:, :max(1, ids.shape[1] - 1)], self.ends[owner, None]  # the last token predicts nothing
-        times, columns = (torch.arange(n, device=device) for n in (inputs.shape[1], states[0].shape[2]))
+        inputs, ends = (
+            ids[:, : max(1, ids.shape[1] - 1)],
+            self.ends[owner, None],
+        )  # the last token predicts nothing
+        times, columns = (
+            torch.arange(n, device=device) for n in (inputs.shape[1], states[0].shape[2])
+        )
         # (B, R, P + R): a response sees its own prompt, without padding, and what it has written.
-        sees = torch.cat([(columns < ends)[:, None].expand(-1, len(times), -1),
-                          (times <= times[:, None]).expand(len(ids), -1, -1)], dim=-1)
-        hidden = forward_hidden(self.model, input_ids=inputs, position_ids=ends + times, attention_mask=sees[:, None],
-                                use_cache=True, **{cache_argument(self.model): cache})
-        hidden = torch.cat([last[:, None], hidden], dim=1)[:, :ids.shape[1]]  # (B, R, H): at t, what predicts token t
+        sees = torch.cat(
+            [
+                (columns < ends)[:, None].expand(-1, len(times), -1),
+                (times <= times[:, None]).expand(len(ids), -1, -1),
+            ],
+            dim=-1,
+        )
+        hidden = forward_hidden(
+            self.model,
+            input_ids=inputs,
+            position_ids=ends + times,
+            attention_mask=sees[:, None],
+            use_cache=True,
+            **{cache_argument(self.model): cache},
+        )
+        hidden = torch.cat([last[:, None], hidden], dim=1)[
+            :, : ids.shape[1]
+        ]  # (B, R, H): at t, what predicts token t
         real = torch.arange(ids.shape[1], device=device) < lengths[:, None]
         return hidden[real], ids[real]
 
@@ -222,7 +268,9 @@ def micro_batches(lengths, tokens):
     return batches
 
 
-def update(model, optimizer, rollouts: list[Rollout], advantages, config: UpdateConfig, budget=None):
+def update(
+    model, optimizer, rollouts: list[Rollout], advantages, config: UpdateConfig, budget=None
+):
     """One pass over the rollouts in `config.minibatches` optimizer steps: a dict of metrics.
 
     advantages: (len(rollouts),). Old log-probs are the sampler's own (nothing is computed twice); `logprob_gap`, the
@@ -231,7 +279,14 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
     the other metrics are means over the minibatches that were taken, 0 if there was none.
     """
     if not rollouts:  # every group was flat: nothing to learn from, which is no reason to stop
-        return {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "updates": 0, "skipped": 0}
+        return {
+            "loss": 0.0,
+            "clipped": 0.0,
+            "logprob_gap": 0.0,
+            "grad_norm": 0.0,
+            "updates": 0,
+            "skipped": 0,
+        }
     model.eval()  # dropout off, or the ratio is not 1 on the policy that sampled
     lengths = [len(r.response_ids) for r in rollouts]
     taken, skipped = [], 0
@@ -241,18 +296,31 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
         part_lengths = [lengths[i] for i in part]
         weights = token_weights(part_lengths, config.normalizer, budget).split(part_lengths)
         members = [rollouts[i] for i in part]
-        shared = SharedPrompts(model, members) if sharing_pays(members, config.micro_tokens) else None
+        shared = (
+            SharedPrompts(model, members) if sharing_pays(members, config.micro_tokens) else None
+        )
         padded = [len(r.response_ids) + (0 if shared else len(r.prompt_ids)) for r in members]
         for micro in micro_batches(padded, config.micro_tokens):
             batch = [members[i] for i in micro]
             old = torch.tensor([l for r in batch for l in r.logprobs], device=model.device)
-            advantage = torch.cat([torch.full((lengths[part[i]],), float(advantages[part[i]]))
-                                   for i in micro]).to(model.device)
+            advantage = torch.cat(
+                [torch.full((lengths[part[i]],), float(advantages[part[i]])) for i in micro]
+            ).to(model.device)
             weight = torch.cat([weights[i] for i in micro]).to(model.device)
-            hidden, tokens = shared.response_hidden(batch) if shared else response_hidden(model, batch)
+            hidden, tokens = (
+                shared.response_hidden(batch) if shared else response_hidden(model, batch)
+            )
             loss, logprobs, clipped = fused_policy_loss(
-                hidden, model.get_output_embeddings().weight, tokens, old, advantage, weight,
-                temperature=config.temperature, eps_low=config.eps_low, eps_high=config.eps_high)
+                hidden,
+                model.get_output_embeddings().weight,
+                tokens,
+                old,
+                advantage,
+                weight,
+                temperature=config.temperature,
+                eps_low=config.eps_low,
+                eps_high=config.eps_high,
+            )
             loss.backward()  # summed, not averaged: the weights already carry the one global normaliser
             share = len(old) / sum(lengths[i] for i in part)
             metrics["loss"] += loss.item()
@@ -260,7 +328,9 @@ def update(model, optimizer, rollouts: list[Rollout], advantages, config: Update
             metrics["logprob_gap"] += share * (logprobs - old).abs().mean().item()
         if shared:
             shared.backward()
-        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm).item()
+        metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(
+            model.parameters(), config.max_grad_norm
+        ).item()
         if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()
             taken.append(metrics)

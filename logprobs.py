@@ -13,7 +13,9 @@ Left out: chunks over the vocabulary, which need a second pass for the softmax; 
 import torch
 
 
-def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None, grad_hidden=None, grad_weight=None):
+def project_chunks(
+    hidden, weight, targets, temperature, chunk, token_grad=None, grad_hidden=None, grad_weight=None
+):
     """Log-probs (N,) fp32 of the targets, a chunk of tokens at a time; with `token_grad`, gradients in the same pass.
 
     token_grad(rows, logprobs) gives d loss / d logprobs (C,) of a chunk as soon as its log-probs are known. It goes
@@ -26,11 +28,21 @@ def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None,
     """
     logprobs = hidden.new_empty(len(hidden), dtype=torch.float32)
     for i in range(0, len(hidden), chunk):
-        rows, logits, exps, spread = slice(i, i + chunk), None, None, None  # the last chunk's buffer is free again
-        logits = (hidden[rows] @ weight.T).float()  # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
+        rows, logits, exps, spread = (
+            slice(i, i + chunk),
+            None,
+            None,
+            None,
+        )  # the last chunk's buffer is free again
+        logits = (
+            hidden[rows] @ weight.T
+        ).float()  # fp32, since a bf16 log-sum-exp is off by 0.07 at V = 152k
         if temperature != 1:
             logits /= temperature
-        largest, chosen = logits.amax(dim=-1, keepdim=True), logits.gather(1, targets[rows, None])  # (C, 1)
+        largest, chosen = (
+            logits.amax(dim=-1, keepdim=True),
+            logits.gather(1, targets[rows, None]),
+        )  # (C, 1)
         exps = logits.sub_(largest).exp_()
         sums = exps.sum(dim=-1, keepdim=True)
         logprobs[rows] = (chosen - largest - sums.log())[:, 0]
@@ -44,7 +56,9 @@ def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None,
         if grad_weight is not None:
             scaled = (hidden[rows] * factor).to(hidden.dtype)
             if hidden.dtype == torch.float32:
-                grad_weight.addmm_(spread.T, scaled)  # in place: a product is as large as the weight
+                grad_weight.addmm_(
+                    spread.T, scaled
+                )  # in place: a product is as large as the weight
             else:
                 grad_weight += spread.T @ scaled  # summed in fp32 over the chunks
     return logprobs
@@ -53,8 +67,10 @@ def project_chunks(hidden, weight, targets, temperature, chunk, token_grad=None,
 def empty_gradients(ctx, hidden, weight):
     """Room for the two gradients, None where none is needed; the weight's is summed in fp32."""
     needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-    return (torch.empty_like(hidden) if needs_hidden else None,
-            torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None)
+    return (
+        torch.empty_like(hidden) if needs_hidden else None,
+        torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None,
+    )
 
 
 class TokenLogprobs(torch.autograd.Function):
@@ -74,9 +90,24 @@ class TokenLogprobs(torch.autograd.Function):
         hidden, weight, targets = ctx.saved_tensors
         temperature, chunk, dtype = ctx.options
         grad_hidden, grad_weight = empty_gradients(ctx, hidden, weight)
-        project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk,
-                       lambda rows, logprobs: grad[rows], grad_hidden, grad_weight)
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None, None
+        project_chunks(
+            hidden.to(dtype),
+            weight.to(dtype),
+            targets,
+            temperature,
+            chunk,
+            lambda rows, logprobs: grad[rows],
+            grad_hidden,
+            grad_weight,
+        )
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 class FusedLoss(torch.autograd.Function):
@@ -95,8 +126,15 @@ class FusedLoss(torch.autograd.Function):
 
         ctx.gradients = empty_gradients(ctx, hidden, weight)
         ctx.weight_dtype = weight.dtype
-        logprobs = project_chunks(hidden.to(dtype), weight.to(dtype), targets, temperature, chunk, token_grad,
-                                  *ctx.gradients)
+        logprobs = project_chunks(
+            hidden.to(dtype),
+            weight.to(dtype),
+            targets,
+            temperature,
+            chunk,
+            token_grad,
+            *ctx.gradients,
+        )
         loss, clipped = torch.stack(chunk_losses).sum(dim=0)
         ctx.mark_non_differentiable(logprobs, clipped)
         return loss, logprobs, clipped / len(hidden)
@@ -105,8 +143,11 @@ class FusedLoss(torch.autograd.Function):
     def backward(ctx, grad, *_):
         grad_hidden, grad_weight = ctx.gradients
         del ctx.gradients  # scaled in place, hence good for one backward
-        return (None if grad_hidden is None else grad_hidden.mul_(grad),
-                None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype), *[None] * 5)
+        return (
+            None if grad_hidden is None else grad_hidden.mul_(grad),
+            None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype),
+            *[None] * 5,
+        )
 
 
 def plan_chunks(hidden, weight, chunk):
@@ -116,7 +157,7 @@ def plan_chunks(hidden, weight, chunk):
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return chunk or max(16, 2 ** 25 // weight.shape[0]), dtype
+    return chunk or max(16, 2**25 // weight.shape[0]), dtype
 
 
 def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
@@ -126,7 +167,9 @@ def token_logprobs(hidden, weight, targets, *, temperature=1.0, chunk=None):
     a time. The sampler's temperature must be given here too, or ratio and gradient belong to another distribution
     than the one sampled from. For any loss of log-probs; fused_policy_loss is quicker for the one we train with.
     """
-    return TokenLogprobs.apply(hidden, weight, targets, temperature, *plan_chunks(hidden, weight, chunk))
+    return TokenLogprobs.apply(
+        hidden, weight, targets, temperature, *plan_chunks(hidden, weight, chunk)
+    )
 
 
 def fused_loss(hidden, weight, targets, loss_of, *, temperature=1.0, chunk=None):
@@ -136,4 +179,6 @@ def fused_loss(hidden, weight, targets, loss_of, *, temperature=1.0, chunk=None)
     matmuls a chunk, as autograd has, against token_logprobs' four. Returns the loss, which can be backpropagated once;
     the log-probs (N,) fp32, without gradient; and the clipped share of all.
     """
-    return FusedLoss.apply(hidden, weight, targets, loss_of, temperature, *plan_chunks(hidden, weight, chunk))
+    return FusedLoss.apply(
+        hidden, weight, targets, loss_of, temperature, *plan_chunks(hidden, weight, chunk)
+    )

@@ -46,8 +46,13 @@ class Problem:
 
 def apply_op(value, symbol, operand):
     """The integer result of one operation; `%` is the remainder and `/` an exact division."""
-    return {"+": value + operand, "-": value - operand, "*": value * operand,
-            "/": value // operand, "%": value % operand}[symbol]
+    return {
+        "+": value + operand,
+        "-": value - operand,
+        "*": value * operand,
+        "/": value // operand,
+        "%": value % operand,
+    }[symbol]
 
 
 def allowed(value, symbol, operand):
@@ -62,7 +67,13 @@ def allowed(value, symbol, operand):
 
 
 def draw_operand(rng, symbol):
-    return rng.randint(11, 99) if symbol in "+-" else rng.randint(3, 9) if symbol == "%" else rng.randint(2, 9)
+    return (
+        rng.randint(11, 99)
+        if symbol in "+-"
+        else rng.randint(3, 9)
+        if symbol == "%"
+        else rng.randint(2, 9)
+    )
 
 
 def draw_chain(rng, symbols):
@@ -92,18 +103,38 @@ def write_expression(start, ops):
 
 
 def write_story(rng, start, ops):
-    name, pronoun = rng.choice([("Mia", "She"), ("Tom", "He"), ("Ana", "She"),
-                                ("Ben", "He"), ("Eva", "She"), ("Max", "He")])
+    name, pronoun = rng.choice(
+        [
+            ("Mia", "She"),
+            ("Tom", "He"),
+            ("Ana", "She"),
+            ("Ben", "He"),
+            ("Eva", "She"),
+            ("Max", "He"),
+        ]
+    )
     thing = rng.choice(["stamps", "coins", "shells", "cards", "apples", "beads"])
-    sentences, question = [f"{name} has {start} {thing}."], f"How many {thing} does {name} have now?"
+    sentences, question = (
+        [f"{name} has {start} {thing}."],
+        f"How many {thing} does {name} have now?",
+    )
     for symbol, n in ops:
-        sentences.append({
-            "+": rng.choice([f"{pronoun} finds {n} more.", f"{pronoun} buys {n} more."]),
-            "-": rng.choice([f"{pronoun} loses {n}.", f"{pronoun} sells {n}."]),
-            "*": rng.choice([f"Then {pronoun.lower()} has {n} times as many.", f"The number grows {n} times."]),
-            "/": rng.choice([f"{pronoun} shares them among {n} friends.", f"The number falls {n} times."]),
-            "%": f"{pronoun} packs them into boxes of {n}.",
-        }[symbol])
+        sentences.append(
+            {
+                "+": rng.choice([f"{pronoun} finds {n} more.", f"{pronoun} buys {n} more."]),
+                "-": rng.choice([f"{pronoun} loses {n}.", f"{pronoun} sells {n}."]),
+                "*": rng.choice(
+                    [
+                        f"Then {pronoun.lower()} has {n} times as many.",
+                        f"The number grows {n} times.",
+                    ]
+                ),
+                "/": rng.choice(
+                    [f"{pronoun} shares them among {n} friends.", f"The number falls {n} times."]
+                ),
+                "%": f"{pronoun} packs them into boxes of {n}.",
+            }[symbol]
+        )
         if symbol == "%":
             question = f"How many {thing} are left over?"
     return " ".join(sentences + [question])
@@ -117,9 +148,11 @@ def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
         if family == "remainder" or (family == "story" and rng.random() < 0.2):
             symbols[-1] = "%"
         if family == "fraction":
-            symbols = ["/", "*"] + symbols[:max(level - 2, 0)]
+            symbols = ["/", "*"] + symbols[: max(level - 2, 0)]
         chain = draw_chain(rng, symbols)
-        while chain and family == "fraction" and chain[1][1][1] >= chain[1][0][1]:  # a proper fraction
+        while (
+            chain and family == "fraction" and chain[1][1][1] >= chain[1][0][1]
+        ):  # a proper fraction
             chain = draw_chain(rng, symbols)
     start, ops, answer = chain
     if family == "story":
@@ -128,7 +161,12 @@ def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
         text = f"What is the remainder when {write_expression(start, ops[:-1])} is divided by {ops[-1][1]}?"
     elif family == "fraction":
         text = f"What is {ops[1][1]}/{ops[0][1]} of {start}?"
-        then = {"+": "Add {} to it.", "-": "Take {} from it.", "*": "Multiply it by {}.", "/": "Divide it by {}."}
+        then = {
+            "+": "Add {} to it.",
+            "-": "Take {} from it.",
+            "*": "Multiply it by {}.",
+            "/": "Divide it by {}.",
+        }
         text = " ".join([text] + [then[s].format(n) for s, n in ops[2:]])
     else:
         text = f"Compute {write_expression(start, ops)}."
@@ -145,7 +183,12 @@ def write_splits(folder=DATA, seed=0):
             p = draw_problem(rng)
             if p.problem not in seen:
                 seen.add(p.problem)
-                row = {"problem": p.problem, "answer": p.answer, "family": p.family, "level": p.level}
+                row = {
+                    "problem": p.problem,
+                    "answer": p.answer,
+                    "family": p.family,
+                    "level": p.level,
+                }
                 lines.append(json.dumps(row))
         (Path(folder) / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -161,7 +204,9 @@ class DataError(ValueError):
 def usable(value):
     """Whether a value can be a question or an answer: whole text, or a finite number."""
     if isinstance(value, str):
-        return bool(value.strip()) and not re.search("[\ud800-\udfff]", value)  # halves of characters cannot be encoded
+        return bool(value.strip()) and not re.search(
+            "[\ud800-\udfff]", value
+        )  # halves of characters cannot be encoded
     return type(value) is int or type(value) is float and math.isfinite(value)
 
 
@@ -169,8 +214,10 @@ def find_column(row, names, where):
     for name in names:
         if usable(row.get(name)):
             return str(row[name]).strip()
-    raise DataError(f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). "
-                    "Add it or remove the line.")
+    raise DataError(
+        f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). "
+        "Add it or remove the line."
+    )
 
 
 def load_problems(path):
@@ -184,7 +231,9 @@ def load_problems(path):
     try:
         raw_lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Give --data a JSONL file.") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}). Give --data a JSONL file."
+        ) from None
     problems = []
     for number, raw in enumerate(raw_lines, start=1):
         where = f"{path}, line {number}"
@@ -201,9 +250,15 @@ def load_problems(path):
         question = find_column(row, ("problem", "question", "prompt"), where)
         answer = find_column(row, ("answer", "solution", "target"), where)
         level = row.get("level")
-        problems.append(Problem(question, answer, str(row.get("family", "")), level if isinstance(level, int) else 0))
+        problems.append(
+            Problem(
+                question, answer, str(row.get("family", "")), level if isinstance(level, int) else 0
+            )
+        )
     if not problems:
-        raise DataError(f"{path}: no problems in it. Each line must be an object with 'problem' and 'answer'.")
+        raise DataError(
+            f"{path}: no problems in it. Each line must be an object with 'problem' and 'answer'."
+        )
     return problems
 
 
@@ -224,10 +279,14 @@ def load_data(path=""):
     questions = list(dict.fromkeys(p.problem for p in problems))
     held = min(500, len(questions) // 10)
     if not held:
-        print(f"{path} has fewer than 10 questions, so the model is evaluated on those that it trains on.")
+        print(
+            f"{path} has fewer than 10 questions, so the model is evaluated on those that it trains on."
+        )
         return problems, problems, problems
     random.Random(0).shuffle(questions)  # not the run's seed: the split is the same in every run
-    parts = [set(part) for part in (questions[2 * held:], questions[:held], questions[held:2 * held])]
+    parts = [
+        set(part) for part in (questions[2 * held :], questions[:held], questions[held : 2 * held])
+    ]
     return tuple([p for p in problems if p.problem in part] for part in parts)
 
 
@@ -245,5 +304,6 @@ def take_problems(problems, cursor, count, seed):
 
 if __name__ == "__main__":
     argparse.ArgumentParser(
-        description="Write data/train.jsonl, data/validation.jsonl and data/test.jsonl again.").parse_args()
+        description="Write data/train.jsonl, data/validation.jsonl and data/test.jsonl again."
+    ).parse_args()
     write_splits()

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, DynamicCache
 
-from load import forward_hidden
+from support.model import forward_hidden
 
 
 @dataclass
@@ -62,9 +62,11 @@ class SlotCache:
             # new: (prompts, kv_heads, P, head_dim)
             for store, new in ((self.keys, source.keys), (self.values, source.values)):
                 if layer not in store:
-                    store[layer] = new.new_empty(self.slots, new.shape[1], self.length, new.shape[3])
+                    store[layer] = new.new_empty(
+                        self.slots, new.shape[1], self.length, new.shape[3]
+                    )
                 store[layer][rows, :, :width] = new.repeat_interleave(copies, dim=0)
-                store[layer][rows, :, width:self.cleared] = 0
+                store[layer][rows, :, width : self.cleared] = 0
 
     def clear(self, live, length):
         """Zeros the live rows a little ahead of `length`: a masked position gets weight 0, but 0 * NaN is NaN.
@@ -74,12 +76,12 @@ class SlotCache:
         if length > self.cleared:
             end = min(self.length, length + 64)
             for buffer in self.buffers():
-                buffer[:live, :, self.cleared:end] = 0
+                buffer[:live, :, self.cleared : end] = 0
             self.cleared = end
 
     def move(self, sources, targets):
         for buffer in self.buffers():
-            buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]
+            buffer[targets, :, : self.longest] = buffer[sources, :, : self.longest]
 
     def step(self, positions, longest):
         """Prepares a decode step of rows 0..B at `positions` (B,), of which none is beyond `longest`."""
@@ -93,7 +95,9 @@ class SlotCache:
             # Under autocast, prefill may have kept a wider type.
             store[self.rows, :, self.positions] = new[:, :, 0].to(store.dtype)
         live = len(self.rows)
-        return self.keys[layer][:live, :, :self.longest], self.values[layer][:live, :, :self.longest]
+        return self.keys[layer][:live, :, : self.longest], self.values[layer][
+            :live, :, : self.longest
+        ]
 
     def get_seq_length(self, layer=0):
         return self.longest
@@ -110,10 +114,14 @@ def decode_attention(module, query, key, value, attention_mask, scaling, **kwarg
     batch, heads, _, width = query.shape
     grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, kv_heads, heads / kv_heads, D)
     if query.dtype == torch.float32:
-        scores = torch.matmul(grouped, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)  # (.., L)
+        scores = (
+            torch.matmul(grouped, key.transpose(2, 3)).mul_(scaling).add_(attention_mask)
+        )  # (.., L)
         output = torch.matmul(scores.softmax(dim=-1), value)
     else:
-        output = F.scaled_dot_product_attention(grouped, key, value, attention_mask.to(query.dtype), scale=scaling)
+        output = F.scaled_dot_product_attention(
+            grouped, key, value, attention_mask.to(query.dtype), scale=scaling
+        )
     return output.reshape(batch, 1, heads, width), None
 
 
@@ -147,7 +155,9 @@ def sample_tokens(logits, uniforms, temperature):
     cumulative = (logits - largest).exp_().cumsum(dim=-1)  # (B, V), not normalised
     total = cumulative[:, -1:]
     # right=True skips tokens of probability 0, whose cumulative value equals their predecessor's.
-    tokens = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True).clamp_(max=logits.shape[-1] - 1)
+    tokens = torch.searchsorted(cumulative, uniforms[:, None] * total, right=True).clamp_(
+        max=logits.shape[-1] - 1
+    )
     return tokens[:, 0], (logits.gather(1, tokens) - largest - total.log())[:, 0]
 
 
@@ -158,20 +168,35 @@ def check_request(model, prompts, max_new_tokens, temperature):
         raise ValueError(f"the temperature is {temperature}; it must be 0 (greedy) or positive.")
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt is empty; it must have at least 1 token.")
-    longest, context = max(map(len, prompts)), getattr(model.config, "max_position_embeddings", None)
+    longest, context = (
+        max(map(len, prompts)),
+        getattr(model.config, "max_position_embeddings", None),
+    )
     if context and longest + max_new_tokens > context:
-        raise ValueError(f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context "
-                         f"of {context}; lower the budget.")
+        raise ValueError(
+            f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's context "
+            f"of {context}; lower the budget."
+        )
     # Where the config lists no layer types, sliding_window decides.
-    window = "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"
-    if any(kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or [window]):
-        raise ValueError("the model has sliding-window or linear attention layers, "
-                         "which this sampler does not support.")
+    window = (
+        "sliding_attention" if getattr(model.config, "sliding_window", None) else "full_attention"
+    )
+    if any(
+        kind != "full_attention" for kind in getattr(model.config, "layer_types", None) or [window]
+    ):
+        raise ValueError(
+            "the model has sliding-window or linear attention layers, "
+            "which this sampler does not support."
+        )
 
 
 def cache_argument(model):
     """What the model's forward calls its cache: `cache` in newer transformers, `past_key_values` in older ones."""
-    return "cache" if "cache" in inspect.signature(model.base_model.forward).parameters else "past_key_values"
+    return (
+        "cache"
+        if "cache" in inspect.signature(model.base_model.forward).parameters
+        else "past_key_values"
+    )
 
 
 class DecodeGraphs:
@@ -185,7 +210,9 @@ class DecodeGraphs:
         self.decode, self.most, self.graphs, self.pool = decode, (slots, length), {}, None
 
     def capture(self, shape):
-        self.decode(*shape)  # makes what a graph cannot: workspaces, autocast's weights; a step done twice is harmless
+        self.decode(
+            *shape
+        )  # makes what a graph cannot: workspaces, autocast's weights; a step done twice is harmless
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool):
             logits = self.decode(*shape)
@@ -194,16 +221,21 @@ class DecodeGraphs:
         def replay():
             graph.replay()
             return logits
+
         return replay
 
     def __call__(self, rows, longest):
-        shape = tuple(min(1 << (n - 1).bit_length(), most) for n, most in zip((rows, longest), self.most))
+        shape = tuple(
+            min(1 << (n - 1).bit_length(), most) for n, most in zip((rows, longest), self.most)
+        )
         if shape not in self.graphs:
             try:
                 self.graphs[shape] = self.capture(shape)
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # a model that waits for the device inside its forward, say
+            except (
+                RuntimeError
+            ) as error:  # a model that waits for the device inside its forward, say
                 warnings.warn(f"decoding without a CUDA graph, hence slower: {error}")
                 self.graphs[shape] = lambda: self.decode(*shape)
         return self.graphs[shape]()[:rows]
@@ -214,8 +246,18 @@ def use_graphs(device):
 
 
 @torch.inference_mode()
-def generate(model, prompts, *, max_new_tokens, stop_ids,
-             temperature=1.0, seed=0, samples=1, slots=256, progress=None):
+def generate(
+    model,
+    prompts,
+    *,
+    max_new_tokens,
+    stop_ids,
+    temperature=1.0,
+    seed=0,
+    samples=1,
+    slots=256,
+    progress=None,
+):
     """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt.
 
     Group g is [g * samples:(g + 1) * samples]. prompts: list of token-id lists. stop_ids: every id that ends a
@@ -232,12 +274,16 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
     slots = max(min(slots, len(prompts) * samples), samples)
     cache = SlotCache(slots, max(map(len, prompts)) + max_new_tokens)
     stops = torch.tensor(sorted(stop_ids), device=device)
-    tokens_out = torch.zeros(len(prompts) * samples, max_new_tokens, dtype=torch.int32, device=device)
+    tokens_out = torch.zeros(
+        len(prompts) * samples, max_new_tokens, dtype=torch.int32, device=device
+    )
     logprobs_out = torch.zeros(len(prompts) * samples, max_new_tokens, device=device)
     lengths, finished = [0] * len(tokens_out), [False] * len(tokens_out)
     # The state of a row: which request it serves, its last token, where that token goes, how many it has written, its
     # random numbers.
-    request, token, position, written = (torch.zeros(slots, dtype=torch.long, device=device) for _ in range(4))
+    request, token, position, written = (
+        torch.zeros(slots, dtype=torch.long, device=device) for _ in range(4)
+    )
     uniforms = torch.zeros(slots, max_new_tokens, device=device)
     live, queued, longest = 0, 0, 0  # longest: keys of the longest live row, 0 when not known
 
@@ -254,16 +300,26 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
         """Logits (rows, V) of the next token of the first rows, none of which has more than `length` keys."""
         cache.step(position[:rows], length)
         hidden_keys = torch.arange(length, device=device) > position[:rows, None]  # (B, L)
-        mask = torch.zeros(rows, 1, 1, length, device=device).masked_fill_(hidden_keys[:, None, None], -torch.inf)
+        mask = torch.zeros(rows, 1, 1, length, device=device).masked_fill_(
+            hidden_keys[:, None, None], -torch.inf
+        )
         with attention(model, "decode"):
-            hidden = forward_hidden(model, input_ids=token[:rows, None], position_ids=position[:rows, None],
-                                    attention_mask=mask, use_cache=True, **{cache_name: cache})
+            hidden = forward_hidden(
+                model,
+                input_ids=token[:rows, None],
+                position_ids=position[:rows, None],
+                attention_mask=mask,
+                use_cache=True,
+                **{cache_name: cache},
+            )
         return head(hidden[:, -1])
 
     def retire(ended, stopped):
         """Frees the places of rows that ended; the last live rows move into them, so that live rows stay together."""
         nonlocal live, longest
-        for index, length, stop in zip(request[ended].tolist(), written[ended].tolist(), stopped.tolist()):
+        for index, length, stop in zip(
+            request[ended].tolist(), written[ended].tolist(), stopped.tolist()
+        ):
             lengths[index], finished[index] = length, stop
         places = ended.tolist()
         live, longest = live - len(places), 0
@@ -278,7 +334,9 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
     def record(first, last, logits):
         """Samples for rows first..last, stores the tokens, and retires the rows that ended."""
         rows = slice(first, last)
-        token[rows], logprob = sample_tokens(logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature)
+        token[rows], logprob = sample_tokens(
+            logits, uniforms[rows].gather(1, written[rows, None])[:, 0], temperature
+        )
         tokens_out[request[rows], written[rows]] = token[rows].int()
         logprobs_out[request[rows], written[rows]] = logprob
         written[rows] += 1
@@ -294,7 +352,7 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
     while live or queued < len(prompts):
         free = min((slots - live) // samples, len(prompts) - queued)
         if free and (live == 0 or live <= slots * 3 // 4):
-            logits, prefilled, ends = prefill(prompts[queued:queued + free])
+            logits, prefilled, ends = prefill(prompts[queued : queued + free])
             first, live, longest = live, live + free * samples, 0
             cache.admit(prefilled, slice(first, live), samples)
             new = range(queued * samples, (queued + free) * samples)
@@ -311,8 +369,10 @@ def generate(model, prompts, *, max_new_tokens, stop_ids,
             record(0, live, next_logits(live, longest))
 
     tokens_out, logprobs_out = tokens_out.tolist(), logprobs_out.tolist()
-    return [Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i])
-            for i, n in enumerate(lengths)]
+    return [
+        Rollout(list(prompts[i // samples]), tokens_out[i][:n], logprobs_out[i][:n], finished[i])
+        for i, n in enumerate(lengths)
+    ]
 
 
 def draw_uniforms(seed, index, count):
@@ -324,5 +384,7 @@ def pad_right(sequences, device):
     """Token-id lists as ids (B, T) int64, padded with 0, and their lengths (B,)."""
     ids = np.zeros((len(sequences), max(map(len, sequences))), dtype=np.int64)
     for row, sequence in zip(ids, sequences):
-        row[:len(sequence)] = sequence
-    return torch.from_numpy(ids).to(device), torch.tensor([len(s) for s in sequences], device=device)
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(ids).to(device), torch.tensor(
+        [len(s) for s in sequences], device=device
+    )

@@ -28,16 +28,16 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging
 
-from checkpoint import save_model, write_folder
-from checks import memory_advice
 from eval import MODES, evaluate, format_row, report, sample_and_grade, verification_share
 from grpo import UpdateConfig, dynamic_sampling, flat_groups, group_advantages, update
-from load import ModelError
 from problems import take_problems
 from rollout import check_request
-from run import new_run, parse_arguments, resumed_run
+from support.config import parse_arguments
+from support.disk import save_model, write_folder
+from support.memory import memory_advice
+from support.run import new_run, resumed_run
+from thinkfree import check_block, render
 
-EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 SAMPLING_ADVICE = "Lower --slots, or the budget."
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
 
@@ -45,51 +45,25 @@ BAD_STEPS = 3  # in a row, without one finite update: a run stops
 # The operation
 
 
-def think_free(prompt):
-    """ThinkingFree(x) of Section 3: the rendered chat prompt (str), up to the assistant's turn, plus an empty block.
-
-    A template that opens the block itself (the DeepSeek-R1 distils end in `<think>\\n`) has it closed, not opened
-    twice; a prompt that has its empty block already is returned as it is.
-    """
-    if prompt.endswith(EMPTY_BLOCK):
-        return prompt
-    if prompt.rstrip().endswith("<think>"):
-        return prompt[:prompt.rindex("<think>")] + EMPTY_BLOCK
-    return prompt + EMPTY_BLOCK
-
-
-def render(tokenizer, question, instruction, thinking):
-    """The prompt x (thinking) or x' (thinking-free) of one question, as text."""
-    content = f"{question}\n{instruction}" if instruction else question
-    messages = [{"role": "user", "content": content}]
-    try:
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # a template is a program of the model's author, in a sandbox
-        raise ModelError(f"the model's chat template fails ({error}). Mend it, or use another model.") from None
-    return prompt if thinking else think_free(prompt)
-
-
 def render_all(run, problems, thinking):
     return [render(run.tokenizer, p.problem, run.config.instruction, thinking) for p in problems]
-
-
-def check_block(tokenizer):
-    """Raises ModelError if the tokenizer loses the empty block; how many tokens `</think>` takes does not matter."""
-    ids = tokenizer(EMPTY_BLOCK, add_special_tokens=False)["input_ids"]
-    if tokenizer.decode(ids).strip() != EMPTY_BLOCK.strip():
-        raise ModelError(f"the tokenizer makes {tokenizer.decode(ids)!r} of the empty thinking block, so no model can "
-                         "see it. Use a model whose vocabulary can write <think> and </think>.")
 
 
 def check_prompts(run):
     """Refuses, before anything is written or sampled, prompts that some later step could not sample from."""
     config = run.config
     check_block(run.tokenizer)
-    largest = {stage.thinking: stage.budget for stage in sorted(stages(config), key=lambda stage: stage.budget)}
-    measured = run.validation[:config.validation_problems] + run.test[:config.eval_problems]
-    for thinking, problems, budget in ([(mode, run.train, largest[mode]) for mode in largest]
-                                       + [(mode, measured, config.full_budget) for mode in (True, False)]):
-        encoded = run.tokenizer(render_all(run, problems, thinking), add_special_tokens=False)["input_ids"]
+    largest = {
+        stage.thinking: stage.budget
+        for stage in sorted(stages(config), key=lambda stage: stage.budget)
+    }
+    measured = run.validation[: config.validation_problems] + run.test[: config.eval_problems]
+    for thinking, problems, budget in [(mode, run.train, largest[mode]) for mode in largest] + [
+        (mode, measured, config.full_budget) for mode in (True, False)
+    ]:
+        encoded = run.tokenizer(render_all(run, problems, thinking), add_special_tokens=False)[
+            "input_ids"
+        ]
         check_request(run.model, encoded, budget, config.temperature)
 
 
@@ -103,10 +77,14 @@ class Stage:
 def stages(config):
     """The recipe as a list of stages; `multistage` is Table 4's control, the same budgets without ThinkFree."""
     budgets = [int(b) for b in config.budgets.split(",")]
-    tfpi, multistage = ([Stage(f"stage{i}", thinking, budget) for i, budget in enumerate(budgets, start=1)]
-                        for thinking in (False, True))
+    tfpi, multistage = (
+        [Stage(f"stage{i}", thinking, budget) for i, budget in enumerate(budgets, start=1)]
+        for thinking in (False, True)
+    )
     rl = [Stage("rl", True, config.full_budget)]
-    return {"tfpi": tfpi, "tfpi+rl": tfpi + rl, "direct": rl, "multistage": multistage}[config.recipe]
+    return {"tfpi": tfpi, "tfpi+rl": tfpi + rl, "direct": rl, "multistage": multistage}[
+        config.recipe
+    ]
 
 
 def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
@@ -117,8 +95,8 @@ def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
     """
     if len(accuracy) < 2 * window:
         return False
-    gain = np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window:-window])
-    drop = np.mean(truncated[-2 * window:-window]) - np.mean(truncated[-window:])
+    gain = np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window : -window])
+    drop = np.mean(truncated[-2 * window : -window]) - np.mean(truncated[-window:])
     return bool(gain < tolerance and drop < tolerance)
 
 
@@ -140,10 +118,18 @@ def sample_groups(run, stage, draw):
     bar = tqdm(total=count * config.group, desc="rollouts", unit="", leave=False, disable=None)
     with bar, run.autocast(), memory_advice("sampling", SAMPLING_ADVICE):
         rollouts, texts, rewards = sample_and_grade(
-            run.model, run.tokenizer, prompts, [p.answer for p in problems], samples=config.group,
-            max_new_tokens=stage.budget, stop_ids=run.stop_ids, temperature=config.temperature,
-            seed=stream_seed(config.seed, run.state.step, 2 * draw), slots=config.slots,
-            progress=lambda tokens, done: bar.update(done))
+            run.model,
+            run.tokenizer,
+            prompts,
+            [p.answer for p in problems],
+            samples=config.group,
+            max_new_tokens=stage.budget,
+            stop_ids=run.stop_ids,
+            temperature=config.temperature,
+            seed=stream_seed(config.seed, run.state.step, 2 * draw),
+            slots=config.slots,
+            progress=lambda tokens, done: bar.update(done),
+        )
     return rollouts, rewards, [(problems[i // config.group], text) for i, text in enumerate(texts)]
 
 
@@ -153,7 +139,9 @@ def count_flops(model, rollouts, kept, group):
     A prompt is sampled from once a group, and trained with each response. Attention's own products are left out.
     """
     weights = sum(p.numel() for p in model.parameters())
-    sampled = (sum(len(r.prompt_ids) for r in rollouts[::group]) + sum(len(r.response_ids) for r in rollouts))
+    sampled = sum(len(r.prompt_ids) for r in rollouts[::group]) + sum(
+        len(r.response_ids) for r in rollouts
+    )
     trained = sum(len(r.prompt_ids) + len(r.response_ids) for r in kept)
     return weights * (2 * sampled + 6 * trained)
 
@@ -167,18 +155,32 @@ def train_step(run, stage):
         responses.extend(texts)
         return rollouts, rewards
 
-    kept, kept_rewards, rollouts, rewards = dynamic_sampling(draw_groups, config.prompts, config.group, config.draws)
+    kept, kept_rewards, rollouts, rewards = dynamic_sampling(
+        draw_groups, config.prompts, config.group, config.draws
+    )
     lengths = [len(r.response_ids) for r in rollouts]
     run.state.generated_tokens += sum(lengths)
     run.state.flops += count_flops(run.model, rollouts, kept, config.group)
-    metrics = {"reward": float(np.mean(rewards)), "tokens": float(np.mean(lengths)),
-               "truncated": float(np.mean([not r.finished for r in rollouts])),
-               "flat_groups": float(flat_groups(rewards, config.group).float().mean()), "rollouts": len(rollouts),
-               "verification": verification_share([text for _, text in responses]),
-               "entropy": -float(np.mean([l for r in rollouts for l in r.logprobs])),  # unbiased, by the samples
-               "rollout_seconds": time.monotonic() - started}
-    options = UpdateConfig(config.temperature, config.eps_low, config.eps_high, config.normalizer,
-                           config.minibatches, config.micro_tokens)
+    metrics = {
+        "reward": float(np.mean(rewards)),
+        "tokens": float(np.mean(lengths)),
+        "truncated": float(np.mean([not r.finished for r in rollouts])),
+        "flat_groups": float(flat_groups(rewards, config.group).float().mean()),
+        "rollouts": len(rollouts),
+        "verification": verification_share([text for _, text in responses]),
+        "entropy": -float(
+            np.mean([l for r in rollouts for l in r.logprobs])
+        ),  # unbiased, by the samples
+        "rollout_seconds": time.monotonic() - started,
+    }
+    options = UpdateConfig(
+        config.temperature,
+        config.eps_low,
+        config.eps_high,
+        config.normalizer,
+        config.minibatches,
+        config.micro_tokens,
+    )
     advantages = group_advantages(kept_rewards, config.group)
     with run.autocast(), memory_advice("updating the model", "Lower --micro-tokens."):
         metrics |= update(run.model, run.optimizer, kept, advantages, options, stage.budget)
@@ -198,42 +200,69 @@ def is_over(config, state):
 def train_stage(run, stage):
     """Trains until the stage is over, or the user asks to stop; ValueError after BAD_STEPS steps without an update."""
     config, state = run.config, run.state
-    bar = tqdm(total=config.steps or config.stage_steps, initial=state.stage_step,
-               desc=f"{stage.name} (budget {stage.budget})", unit="step", mininterval=1)
+    bar = tqdm(
+        total=config.steps or config.stage_steps,
+        initial=state.stage_step,
+        desc=f"{stage.name} (budget {stage.budget})",
+        unit="step",
+        mininterval=1,
+    )
     with bar:
         while not run.stop and not is_over(config, state):
             metrics, sample = train_step(run, stage)
             state.since_validation.append(metrics["truncated"])
-            line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step, "budget": stage.budget,
-                    "thinking": stage.thinking, **metrics}
+            line = {
+                "step": state.step,
+                "stage": stage.name,
+                "stage_step": state.stage_step,
+                "budget": stage.budget,
+                "thinking": stage.thinking,
+                **metrics,
+            }
             if state.stage_step % config.validate_every == 0:
-                problems = run.validation[:config.validation_problems]
-                line["validation"] = measure(run, problems, stage.thinking, 1, "validation")["accuracy"]
+                problems = run.validation[: config.validation_problems]
+                line["validation"] = measure(run, problems, stage.thinking, 1, "validation")[
+                    "accuracy"
+                ]
                 state.accuracy.append(line["validation"])
                 state.truncated.append(float(np.mean(state.since_validation)))
                 state.since_validation = []
-            line |= {"generated_tokens": state.generated_tokens, "flops": state.flops, "seconds": run.seconds()}
+            line |= {
+                "generated_tokens": state.generated_tokens,
+                "flops": state.flops,
+                "seconds": run.seconds(),
+            }
             run.log(line)
             bar.update(1)
             bar.set_postfix_str(
                 f"reward {line['reward']:.2f}, tokens {line['tokens']:.0f}, truncated {line['truncated']:.0%}, "
-                f"flat {line['flat_groups']:.0%}, grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s")
+                f"flat {line['flat_groups']:.0%}, grad {line['grad_norm']:.2f}, {line['step_seconds']:.1f} s"
+            )
             skipped, updates = metrics["skipped"], metrics["updates"]
             if skipped or not updates:
-                what = (f"{skipped} of {skipped + updates} updates left out, since loss or gradient was not finite"
-                        if skipped else "no update, since every group was flat (all right or all wrong)")
-                bar.write(f"step {state.step}: {what}; {metrics['truncated']:.0%} of the responses were truncated.",
-                          file=sys.stderr)
+                what = (
+                    f"{skipped} of {skipped + updates} updates left out, since loss or gradient was not finite"
+                    if skipped
+                    else "no update, since every group was flat (all right or all wrong)"
+                )
+                bar.write(
+                    f"step {state.step}: {what}; {metrics['truncated']:.0%} of the responses were truncated.",
+                    file=sys.stderr,
+                )
             state.bad_steps = 0 if updates else state.bad_steps + (skipped > 0)
             if state.bad_steps == BAD_STEPS:
                 state.bad_steps = 0  # whoever resumes the run has changed something
                 run.save_checkpoint()
-                raise ValueError(f"in {BAD_STEPS} steps in a row the loss or its gradient was not finite. The weights "
-                                 "are those before these steps. Lower --lr and go on.")
+                raise ValueError(
+                    f"in {BAD_STEPS} steps in a row the loss or its gradient was not finite. The weights "
+                    "are those before these steps. Lower --lr and go on."
+                )
             if state.stage_step % 25 == 1:
                 bar.write(f"\nstep {state.step}, a sample {sample[:800]}\n", file=sys.stderr)
             if config.snapshot_every and state.step % config.snapshot_every == 0:
-                write_folder(run.folder / f"step{state.step}", lambda folder: save_model(run, folder))
+                write_folder(
+                    run.folder / f"step{state.step}", lambda folder: save_model(run, folder)
+                )
             if state.stage_step % config.save_every == 0:
                 run.save_checkpoint()
         if is_over(config, state):
@@ -251,20 +280,41 @@ def measure(run, problems, thinking, samples, label):
     """
     config, name = run.config, "thinking" if thinking else "thinking-free"
     prompts, answers = render_all(run, problems, thinking), [p.answer for p in problems]
-    bar = tqdm(total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None)
+    bar = tqdm(
+        total=len(problems) * samples, desc=f"{label}, {name}", unit="", leave=False, disable=None
+    )
     with bar, run.autocast(), memory_advice("sampling", SAMPLING_ADVICE):
-        return evaluate(run.model, run.tokenizer, prompts, answers, k=samples, budget=config.full_budget,
-                        stop_ids=run.stop_ids, temperature=config.temperature,
-                        seed=stream_seed(config.seed, 0, 1), slots=config.slots,
-                        progress=lambda tokens, done: bar.update(done))
+        return evaluate(
+            run.model,
+            run.tokenizer,
+            prompts,
+            answers,
+            k=samples,
+            budget=config.full_budget,
+            stop_ids=run.stop_ids,
+            temperature=config.temperature,
+            seed=stream_seed(config.seed, 0, 1),
+            slots=config.slots,
+            progress=lambda tokens, done: bar.update(done),
+        )
 
 
 def measure_both(run, name):
     """Appends both modes' results on the test problems to the run's table, and prints them."""
-    entry = {"name": name, "step": run.state.step, "generated_tokens": run.state.generated_tokens, "flops": run.state.flops}
+    entry = {
+        "name": name,
+        "step": run.state.step,
+        "generated_tokens": run.state.generated_tokens,
+        "flops": run.state.flops,
+    }
     for mode in MODES:
-        result = measure(run, run.test[:run.config.eval_problems], mode == "thinking", run.config.eval_samples,
-                         f"test, {name}")
+        result = measure(
+            run,
+            run.test[: run.config.eval_problems],
+            mode == "thinking",
+            run.config.eval_samples,
+            f"test, {name}",
+        )
         del result["responses"]
         entry[mode] = result
         tqdm.write(format_row(name, mode, result), file=sys.stderr)
@@ -297,21 +347,34 @@ def train(run):
 def describe(run):
     """The plan, printed at once."""
     config, parameters = run.config, sum(p.numel() for p in run.model.parameters())
-    print(f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.device}; recipe {config.recipe}; "
-          f"{len(run.train)} training problems; output in {run.folder}")
+    print(
+        f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.device}; recipe {config.recipe}; "
+        f"{len(run.train)} training problems; output in {run.folder}"
+    )
     for stage in stages(config):
         prompt = "thinking" if stage.thinking else "thinking-free"
-        length = f"{config.steps} steps" if config.steps else f"until it levels off, at most {config.stage_steps} steps"
-        print(f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, "
-              f"{config.prompts} prompts x {config.group} rollouts a step, {length}")
-    print("  about 6 minutes on two CPU cores with the default settings" if config.model == "small"
-          else "  the time left stands beside each bar")
+        length = (
+            f"{config.steps} steps"
+            if config.steps
+            else f"until it levels off, at most {config.stage_steps} steps"
+        )
+        print(
+            f"  {stage.name}: {prompt} prompts, budget {stage.budget} tokens, "
+            f"{config.prompts} prompts x {config.group} rollouts a step, {length}"
+        )
+    print(
+        "  about 6 minutes on two CPU cores with the default settings"
+        if config.model == "small"
+        else "  the time left stands beside each bar"
+    )
 
 
 def main(argv=None):
     given, resume = parse_arguments(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading and saving
-    torch.set_flush_denormal(True)  # or Adam's smallest moments are computed in slow denormal arithmetic
+    torch.set_flush_denormal(
+        True
+    )  # or Adam's smallest moments are computed in slow denormal arithmetic
     run = None
 
     def ask_to_stop(*_):
@@ -319,7 +382,10 @@ def main(argv=None):
             raise KeyboardInterrupt
         run.stop = True
         # Not print: the signal may have come in the middle of another one, which cannot be entered twice.
-        os.write(2, b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once.\n")
+        os.write(
+            2,
+            b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once.\n",
+        )
 
     signal.signal(signal.SIGINT, ask_to_stop)
     signal.signal(signal.SIGTERM, ask_to_stop)
@@ -335,8 +401,14 @@ def main(argv=None):
         reason = f"{error}"
     except KeyboardInterrupt:
         reason = "stopped at once."
-    sys.exit(f"tfpi: {reason}"
-             + (f" To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}" if run else ""))
+    sys.exit(
+        f"tfpi: {reason}"
+        + (
+            f" To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}"
+            if run
+            else ""
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = ("--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
-           "--validate-every 1 --validation-problems 4 --eval-problems 4 --eval-samples 1").split()
+OPTIONS = (
+    "--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
+    "--validate-every 1 --validation-problems 4 --eval-problems 4 --eval-samples 1"
+).split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 # On as many threads as a user has: sums whose order the threads decide are the same on one thread alone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -46,7 +48,9 @@ def wait_for(process, condition):
 def kill_somewhere(process, folder, kind, work, rng):
     """Kills the process at a moment of its kind; False if it ended before."""
     if kind == "folder":  # only a new run makes one
-        hit = wait_for(process, lambda: folder.exists() or list(folder.parent.glob(".new-run-*/run")))
+        hit = wait_for(
+            process, lambda: folder.exists() or list(folder.parent.glob(".new-run-*/run"))
+        )
         delay = rng.uniform(0, 0.002)
     else:
         told = Path(f"{folder}.log")
@@ -67,7 +71,9 @@ def kill_somewhere(process, folder, kind, work, rng):
 
 def state(folder):
     """Where the run stands on the disk, for the table."""
-    names = sorted(path.name for path in folder.glob("*") if path.name.startswith(("checkpoint", "partial")))
+    names = sorted(
+        path.name for path in folder.glob("*") if path.name.startswith(("checkpoint", "partial"))
+    )
     return ", ".join(names) or ("config.json" if (folder / "config.json").exists() else "nothing")
 
 
@@ -76,9 +82,13 @@ def result(folder):
     files = sorted(path for path in folder.rglob("*.safetensors"))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     summary = json.loads((folder / "summary.json").read_text())
-    return {"files": {str(path.relative_to(folder)): path.read_bytes() for path in files},
-            "metrics": [{key: value for key, value in line.items() if key not in TIMES} for line in lines],
-            "summary": {key: value for key, value in summary.items() if key not in TIMES}}
+    return {
+        "files": {str(path.relative_to(folder)): path.read_bytes() for path in files},
+        "metrics": [
+            {key: value for key, value in line.items() if key not in TIMES} for line in lines
+        ],
+        "summary": {key: value for key, value in summary.items() if key not in TIMES},
+    }
 
 
 def main():
@@ -102,17 +112,34 @@ def main():
             folder = Path(scratch) / f"run{runs}"
             for attempt in range(args.kills_a_run):
                 kind = "folder" if attempt == 0 and runs % 2 else ("any", "write")[attempt % 2]
-                if kills == args.kills or not kill_somewhere(start(folder), folder, kind, work, rng):
+                if kills == args.kills or not kill_somewhere(
+                    start(folder), folder, kind, work, rng
+                ):
                     break
                 kills, counts[kind] = kills + 1, counts[kind] + 1
-                print(f"run {runs}, kill {kills:2} ({kind:6}): on the disk {state(folder)}", flush=True)
+                print(
+                    f"run {runs}, kill {kills:2} ({kind:6}): on the disk {state(folder)}",
+                    flush=True,
+                )
             if start(folder).wait():
                 sys.exit(Path(f"{folder}.log").read_text())
             found = result(folder)
             equal += found == expected
-            print(f"run {runs} ends " + ("as the uninterrupted one" if found == expected else "OTHERWISE: "
-                  + ", ".join(key for key in found if found[key] != expected[key])), flush=True)
-    print(json.dumps({"bench": "crash", "kills": kills, "kinds": counts, "runs": runs, "equal": equal}))
+            print(
+                f"run {runs} ends "
+                + (
+                    "as the uninterrupted one"
+                    if found == expected
+                    else "OTHERWISE: "
+                    + ", ".join(key for key in found if found[key] != expected[key])
+                ),
+                flush=True,
+            )
+    print(
+        json.dumps(
+            {"bench": "crash", "kills": kills, "kinds": counts, "runs": runs, "equal": equal}
+        )
+    )
     sys.exit(equal != runs)
 
 

@@ -57,8 +57,16 @@ def ours(hidden, weight, batch):
 def ours_fused(hidden, weight, batch):
     from grpo import fused_policy_loss
 
-    loss, logprobs, _ = fused_policy_loss(hidden, weight, batch["targets"], batch["old"], batch["advantages"],
-                                          batch["weights"], eps_low=CLIP[0], eps_high=CLIP[1])
+    loss, logprobs, _ = fused_policy_loss(
+        hidden,
+        weight,
+        batch["targets"],
+        batch["old"],
+        batch["advantages"],
+        batch["weights"],
+        eps_low=CLIP[0],
+        eps_high=CLIP[1],
+    )
     loss.backward()
     return loss, logprobs
 
@@ -68,14 +76,18 @@ def trl_selective(hidden, weight, batch):
     from trl.trainer.utils import selective_log_softmax
 
     logits = (hidden @ weight.T).view(SEQUENCES, -1, len(weight))
-    return from_logprobs(selective_log_softmax(logits, batch["targets"].view(SEQUENCES, -1)).flatten(), batch)
+    return from_logprobs(
+        selective_log_softmax(logits, batch["targets"].view(SEQUENCES, -1)).flatten(), batch
+    )
 
 
 def trl_chunked(hidden, weight, batch):
     """What TRL's trainers call now, with their chunk of the vocabulary."""
     from trl.kernels import ChunkedLogProbFunction
 
-    logprobs, *_ = ChunkedLogProbFunction.apply(hidden, weight, None, batch["targets"], 1.0, 32768, None, 1.0, ())
+    logprobs, *_ = ChunkedLogProbFunction.apply(
+        hidden, weight, None, batch["targets"], 1.0, 32768, None, 1.0, ()
+    )
     return from_logprobs(logprobs, batch)
 
 
@@ -83,12 +95,25 @@ def liger(hidden, weight, batch, chunk=SEQUENCES):
     """Liger's fused GRPO loss, with all sequences in one of its chunks: a chunk costs another gradient of weight."""
     from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
 
-    loss_function = LigerFusedLinearGRPOLoss(beta=0.0, use_ref_model=False, chunk_size=chunk, compiled=False,
-                                             epsilon_low=CLIP[0], epsilon_high=CLIP[1], loss_type="dapo")
+    loss_function = LigerFusedLinearGRPOLoss(
+        beta=0.0,
+        use_ref_model=False,
+        chunk_size=chunk,
+        compiled=False,
+        epsilon_low=CLIP[0],
+        epsilon_high=CLIP[1],
+        loss_type="dapo",
+    )
     shape = (SEQUENCES, -1)
     ones = hidden.new_ones(len(hidden)).view(shape)
-    loss, _ = loss_function(hidden.view(*shape, hidden.shape[1]), weight, batch["targets"].view(shape), ones,
-                            batch["advantages"].view(shape)[:, 0], old_per_token_logps=batch["old"].view(shape))
+    loss, _ = loss_function(
+        hidden.view(*shape, hidden.shape[1]),
+        weight,
+        batch["targets"].view(shape),
+        ones,
+        batch["advantages"].view(shape)[:, 0],
+        old_per_token_logps=batch["old"].view(shape),
+    )
     loss.backward()
     return loss, None
 
@@ -97,8 +122,12 @@ def cut_cross_entropy(hidden, weight, batch):
     """Apple's cut cross-entropy; its Triton kernels need a GPU, so this is its torch.compile version."""
     from cut_cross_entropy import linear_cross_entropy
 
-    return from_logprobs(-linear_cross_entropy(hidden, weight, batch["targets"], reduction="none",
-                                               impl="torch_compile"), batch)
+    return from_logprobs(
+        -linear_cross_entropy(
+            hidden, weight, batch["targets"], reduction="none", impl="torch_compile"
+        ),
+        batch,
+    )
 
 
 # name: (function, the module it is in, how to install that)
@@ -109,7 +138,11 @@ VARIANTS = {
     "trl selective_log_softmax": (trl_selective, "trl.trainer.utils", "trl"),
     "trl chunked log-probs": (trl_chunked, "trl.kernels", "trl"),
     "liger fused GRPO": (liger, "liger_kernel.chunked_loss", "--no-deps liger-kernel"),
-    "cut-cross-entropy": (cut_cross_entropy, "cut_cross_entropy", "--no-deps cut-cross-entropy, and triton"),
+    "cut-cross-entropy": (
+        cut_cross_entropy,
+        "cut_cross_entropy",
+        "--no-deps cut-cross-entropy, and triton",
+    ),
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -121,12 +154,16 @@ def make_inputs(tokens, hidden_size, vocab):
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(vocab, hidden_size, generator=generator).div_(hidden_size ** 0.5)
+    weight = torch.randn(vocab, hidden_size, generator=generator).div_(hidden_size**0.5)
     targets = torch.randint(vocab, (tokens,), generator=generator)
     hidden = 2 * torch.randn(tokens, hidden_size, generator=generator) + 10 * weight[targets]
     advantages = torch.randn(SEQUENCES, generator=generator).repeat_interleave(tokens // SEQUENCES)
-    batch = {"targets": targets, "advantages": advantages, "weights": torch.full((tokens,), 1 / tokens),
-             "noise": torch.randn(tokens, generator=generator) / 5}
+    batch = {
+        "targets": targets,
+        "advantages": advantages,
+        "weights": torch.full((tokens,), 1 / tokens),
+        "noise": torch.randn(tokens, generator=generator) / 5,
+    }
     return hidden, weight, batch
 
 
@@ -147,8 +184,14 @@ def make_reference(args):
     hidden, weight, batch = make_inputs(args.tokens, args.hidden, args.vocab)
     hidden, weight = hidden.double(), weight.double()
     rows = torch.cat([batch["targets"], torch.arange(0, args.vocab, 64)]).unique()
-    truth = {"logprobs": hidden.new_empty(args.tokens), "old": torch.empty(args.tokens), "loss": 0.0, "rows": rows,
-             "hidden": torch.empty_like(hidden), "weight": hidden.new_zeros(len(rows), args.hidden)}
+    truth = {
+        "logprobs": hidden.new_empty(args.tokens),
+        "old": torch.empty(args.tokens),
+        "loss": 0.0,
+        "rows": rows,
+        "hidden": torch.empty_like(hidden),
+        "weight": hidden.new_zeros(len(rows), args.hidden),
+    }
     for i in range(0, args.tokens, 64):
         part = slice(i, i + 64)
         targets = batch["targets"][part, None]
@@ -156,10 +199,19 @@ def make_reference(args):
         chosen = logprobs.gather(1, targets)[:, 0].requires_grad_()
         # Ratios spread around 1, so that some are clipped; rounded as what the variants get.
         old = (chosen.detach() + batch["noise"][part]).float()
-        loss, _ = policy_loss(chosen, old.double(), batch["advantages"][part].double(),
-                              batch["weights"][part].double(), *CLIP)
+        loss, _ = policy_loss(
+            chosen,
+            old.double(),
+            batch["advantages"][part].double(),
+            batch["weights"][part].double(),
+            *CLIP,
+        )
         loss.backward()
-        grad_logits = logprobs.exp_().mul_(-chosen.grad[:, None]).scatter_add_(1, targets, chosen.grad[:, None])
+        grad_logits = (
+            logprobs.exp_()
+            .mul_(-chosen.grad[:, None])
+            .scatter_add_(1, targets, chosen.grad[:, None])
+        )
         truth["logprobs"][part], truth["old"][part] = chosen.detach(), old
         truth["hidden"][part] = grad_logits @ weight
         truth["weight"] += grad_logits[:, rows].T @ hidden[part]
@@ -201,18 +253,29 @@ def call(args):
     weight.grad = few = few_batch = None
     hidden.requires_grad_()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # or what the first call has freed would be taken for resident inputs
+    ctypes.CDLL(None).malloc_trim(
+        0
+    )  # or what the first call has freed would be taken for resident inputs
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before, started = memory("VmRSS"), time.perf_counter()
     loss, logprobs = function(hidden, weight, batch)
     seconds, peak = time.perf_counter() - started, memory("VmHWM")
     gradients = (hidden.grad.nbytes + weight.grad.nbytes) / 1e6
-    print(json.dumps({
-        "seconds": seconds, "extra_mb": peak - before - gradients, "gradients_mb": gradients,
-        "loss_error": abs(loss.item() - truth["loss"]),
-        "logprob_error": None if logprobs is None else (logprobs.detach() - truth["logprobs"]).abs().max().item(),
-        "hidden_error": relative_error(hidden.grad, truth["hidden"]),
-        "weight_error": relative_error(weight.grad[truth["rows"]], truth["weight"])}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "extra_mb": peak - before - gradients,
+                "gradients_mb": gradients,
+                "loss_error": abs(loss.item() - truth["loss"]),
+                "logprob_error": None
+                if logprobs is None
+                else (logprobs.detach() - truth["logprobs"]).abs().max().item(),
+                "hidden_error": relative_error(hidden.grad, truth["hidden"]),
+                "weight_error": relative_error(weight.grad[truth["rows"]], truth["weight"]),
+            }
+        )
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -223,7 +286,9 @@ def start(args, worker, **replaced):
     """Runs one worker in a new process: its output, or None where it failed, with the last line of why."""
     options = vars(args) | replaced | {"worker": worker}
     command = [args.peer_python, __file__]
-    command += [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "growth"]
+    command += [
+        f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "growth"
+    ]
     threads = {name: str(args.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     if done.returncode:
@@ -244,7 +309,11 @@ def compare(args, names):
             for name, values in results.items():
                 if not values or "missing" not in values[0]:
                     values.append(start(args, "call", variant=name, reference=reference))
-            times = ", ".join(f"{name} {v[-1]['seconds']:.2f}" for name, v in results.items() if "seconds" in v[-1])
+            times = ", ".join(
+                f"{name} {v[-1]['seconds']:.2f}"
+                for name, v in results.items()
+                if "seconds" in v[-1]
+            )
             print(f"round {number + 1} of {args.rounds}, seconds: {times}", flush=True)
     table = {}
     for name, values in results.items():
@@ -252,16 +321,25 @@ def compare(args, names):
             table[name] = values[0]
             continue
         values = [v for v in values if "missing" not in v]
-        table[name] = {key: values[0][key] if values[0][key] is None else statistics.median(v[key] for v in values)
-                       for key in values[0]}
+        table[name] = {
+            key: values[0][key]
+            if values[0][key] is None
+            else statistics.median(v[key] for v in values)
+            for key in values[0]
+        }
         for key in ("seconds", "extra_mb"):
-            table[name] |= {f"{key}_least": min(v[key] for v in values), f"{key}_most": max(v[key] for v in values)}
+            table[name] |= {
+                f"{key}_least": min(v[key] for v in values),
+                f"{key}_most": max(v[key] for v in values),
+            }
     return table
 
 
 def print_table(table):
-    print(f"\n{'':<27}{'seconds':>9}{'x naive':>9}{'extra MB':>10}{'(least, most)':>17}{'log-prob err':>14}"
-          f"{'d hidden':>10}{'d weight':>10}{'loss err':>10}")
+    print(
+        f"\n{'':<27}{'seconds':>9}{'x naive':>9}{'extra MB':>10}{'(least, most)':>17}{'log-prob err':>14}"
+        f"{'d hidden':>10}{'d weight':>10}{'loss err':>10}"
+    )
     for name, row in table.items():
         if "missing" in row:
             print(f"{name:<27}{row['missing']}")
@@ -269,14 +347,19 @@ def print_table(table):
         spread = f"({row['extra_mb_least']:.0f}, {row['extra_mb_most']:.0f})"
         error = "-" if row["logprob_error"] is None else f"{row['logprob_error']:.1e}"
         ratio = row["seconds"] / table["naive"]["seconds"]
-        print(f"{name:<27}{row['seconds']:9.2f}{ratio:9.2f}{row['extra_mb']:10.0f}{spread:>17}{error:>14}"
-              f"{row['hidden_error']:10.1e}{row['weight_error']:10.1e}{row['loss_error']:10.1e}")
+        print(
+            f"{name:<27}{row['seconds']:9.2f}{ratio:9.2f}{row['extra_mb']:10.0f}{spread:>17}{error:>14}"
+            f"{row['hidden_error']:10.1e}{row['weight_error']:10.1e}{row['loss_error']:10.1e}"
+        )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer-python", default=sys.executable, help="python of an environment with the peers "
-                                                                      "(default: this)")
+    parser.add_argument(
+        "--peer-python",
+        default=sys.executable,
+        help="python of an environment with the peers (default: this)",
+    )
     parser.add_argument("--tokens", type=int, default=2048, help=f"N, a multiple of {SEQUENCES}")
     parser.add_argument("--hidden", type=int, default=1024, help="H")
     parser.add_argument("--vocab", type=int, default=151936, help="V")
@@ -292,8 +375,11 @@ def main():
     if args.tokens < SEQUENCES or args.tokens % SEQUENCES:
         parser.error(f"--tokens {args.tokens} is not a multiple of {SEQUENCES}.")
     size = {"tokens": args.tokens, "hidden": args.hidden, "vocab": args.vocab}
-    print(f"N = {args.tokens}, H = {args.hidden}, V = {args.vocab}, fp32, {args.threads} threads, "
-          f"medians of {args.rounds}", flush=True)
+    print(
+        f"N = {args.tokens}, H = {args.hidden}, V = {args.vocab}, fp32, {args.threads} threads, "
+        f"medians of {args.rounds}",
+        flush=True,
+    )
     table, growth = compare(args, list(VARIANTS)), {}
     print_table(table)
     if args.growth:
@@ -301,12 +387,26 @@ def main():
         for what in ("tokens", "vocab"):
             print(f"\ntwice the {what}:", flush=True)
             larger = compare(argparse.Namespace(**(vars(args) | {what: 2 * size[what]})), names)
-            growth[what] = {name: {key: larger[name][key] / table[name][key] for key in ("seconds", "extra_mb")}
-                            for name in names}
+            growth[what] = {
+                name: {key: larger[name][key] / table[name][key] for key in ("seconds", "extra_mb")}
+                for name in names
+            }
             for name, ratios in growth[what].items():
-                print(f"{name:<27}{ratios['seconds']:.2f} x the seconds, {ratios['extra_mb']:.2f} x the extra memory")
-    print(json.dumps({"bench": "logprob", **size, "threads": args.threads, "rounds": args.rounds, "variants": table,
-                      "growth": growth}))
+                print(
+                    f"{name:<27}{ratios['seconds']:.2f} x the seconds, {ratios['extra_mb']:.2f} x the extra memory"
+                )
+    print(
+        json.dumps(
+            {
+                "bench": "logprob",
+                **size,
+                "threads": args.threads,
+                "rounds": args.rounds,
+                "variants": table,
+                "growth": growth,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -19,10 +19,21 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tfpi
-from run import Run, new_run
+from support.run import Run, new_run
 
-OPTIONS = {"model": "small", "device": "cpu", "budgets": "48", "full_budget": 64, "prompts": 4, "group": 4,
-           "validate_every": 10, "validation_problems": 4, "eval_problems": 4, "eval_samples": 1, "save_every": 50}
+OPTIONS = {
+    "model": "small",
+    "device": "cpu",
+    "budgets": "48",
+    "full_budget": 64,
+    "prompts": 4,
+    "group": 4,
+    "validate_every": 10,
+    "validation_problems": 4,
+    "eval_problems": 4,
+    "eval_samples": 1,
+    "save_every": 50,
+}
 WARM_UP = 100
 
 
@@ -59,10 +70,24 @@ def main():
     slope = 100 * np.polyfit(steps[WARM_UP:], memory[WARM_UP:], 1)[0]
     for step in [1, *range(50, len(memory) + 1, 50)]:
         print(f"step {step:4}: {memory[step - 1]:7.1f} MB")
-    print(f"{args.steps} steps, {updates} updates in {seconds:.0f} s; after step {WARM_UP} memory grows by "
-          f"{slope:.2f} MB per 100 steps; metrics.jsonl has {size / 1e3:.0f} kB")
-    print(json.dumps({"bench": "longrun", "steps": args.steps, "updates": updates, "seconds": seconds,
-                      "mb_per_100_steps": slope, "mb_first": memory[0], "mb_last": memory[-1], "metrics_bytes": size}))
+    print(
+        f"{args.steps} steps, {updates} updates in {seconds:.0f} s; after step {WARM_UP} memory grows by "
+        f"{slope:.2f} MB per 100 steps; metrics.jsonl has {size / 1e3:.0f} kB"
+    )
+    print(
+        json.dumps(
+            {
+                "bench": "longrun",
+                "steps": args.steps,
+                "updates": updates,
+                "seconds": seconds,
+                "mb_per_100_steps": slope,
+                "mb_first": memory[0],
+                "mb_last": memory[-1],
+                "metrics_bytes": size,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from transformers.utils import logging
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from run import PRESETS  # noqa: E402
+from support.config import PRESETS  # noqa: E402
 
 RUNS = ROOT / "runs" / "paper"
 
@@ -40,20 +40,31 @@ METHODS = {
     "multistage": {**RL, "recipe": "multistage", **STEPS},
     "last": {"recipe": "tfpi", "budgets": "160", "steps": 72},
     "last-two": {"recipe": "tfpi", "budgets": "112,160", "steps": 36},
-    "no-story": {"recipe": "tfpi", **STEPS, "snapshot_every": 0, "data": str(RUNS / "no-story.jsonl")},
+    "no-story": {
+        "recipe": "tfpi",
+        **STEPS,
+        "snapshot_every": 0,
+        "data": str(RUNS / "no-story.jsonl"),
+    },
     "auto": {"recipe": "tfpi"},  # the main job: stages end by themselves
 }
 # Their last models' accuracy on the validation split chose the learning rate of all training with thinking; TFPI has
 # the preset's, chosen so, too.
-TRIALS = {f"direct-lr{lr}": {"recipe": "direct", "steps": 25, "lr": lr} for lr in ("1e-4", "2e-4", "4e-4")}
+TRIALS = {
+    f"direct-lr{lr}": {"recipe": "direct", "steps": 25, "lr": lr} for lr in ("1e-4", "2e-4", "4e-4")
+}
 # Multi-stage direct RL against TFPI, where the task or the model is another: budgets as tight as the paper's, problems of
 # three operations alone, and a model that always checks three times, so that it hardly ever finds a short thought.
 CHECKS = RUNS / "checks-model"
 VARIATIONS = {
     f"{method}-{name}": METHODS[method] | {"snapshot_every": 0} | options
-    for name, options in {"tight": {"budgets": "48,64,96"}, "level3": {"data": str(RUNS / "level3.jsonl")},
-                          "checks": {"model": str(CHECKS)}}.items()
-    for method in ("tfpi", "multistage")}
+    for name, options in {
+        "tight": {"budgets": "48,64,96"},
+        "level3": {"data": str(RUNS / "level3.jsonl")},
+        "checks": {"model": str(CHECKS)},
+    }.items()
+    for method in ("tfpi", "multistage")
+}
 STARTS = {"start": ROOT / "models" / "small", "start-checks": CHECKS}
 ALL = METHODS | TRIALS | VARIATIONS
 # What a run measures of itself is not what is reported, so it measures little.
@@ -77,7 +88,11 @@ def train(method, seed):
     if (folder / "config.json").exists():
         command.append("--resume")
     else:
-        command += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        command += [
+            word
+            for name, value in options.items()
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
     with open(f"{folder}.log", "a") as log:
         subprocess.run(command, cwd=ROOT, stdout=log, stderr=log, check=True)
     return folder
@@ -90,8 +105,13 @@ def last_model(folder):
 def write_data():
     """Parts of the training split: without the stories, for what one family learns from the others; three operations."""
     rows = (ROOT / "data" / "train.jsonl").read_text().splitlines()
-    for name, wanted in (("no-story", lambda row: row["family"] != "story"), ("level3", lambda row: row["level"] == 3)):
-        (RUNS / f"{name}.jsonl").write_text("".join(row + "\n" for row in rows if wanted(json.loads(row))))
+    for name, wanted in (
+        ("no-story", lambda row: row["family"] != "story"),
+        ("level3", lambda row: row["level"] == 3),
+    ):
+        (RUNS / f"{name}.jsonl").write_text(
+            "".join(row + "\n" for row in rows if wanted(json.loads(row)))
+        )
 
 
 def make_checks_model(steps=300):
@@ -99,13 +119,17 @@ def make_checks_model(steps=300):
     import torch
 
     import distill
-    from load import load_model
+    from support.model import load_model
 
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     distill.THINKING["check"] = 1.0
     model, tokenizer, _ = load_model(PRESETS["small"]["model"], "cpu")
-    for loss in tqdm(distill.sft(model, distill.draw_batches(tokenizer, steps, seed=1), steps, lr=1e-3), total=steps, desc="SFT"):
+    for loss in tqdm(
+        distill.sft(model, distill.draw_batches(tokenizer, steps, seed=1), steps, lr=1e-3),
+        total=steps,
+        desc="SFT",
+    ):
         pass
     model.save_pretrained(f"{CHECKS}-partial")
     tokenizer.save_pretrained(f"{CHECKS}-partial")
@@ -124,13 +148,17 @@ def kept_models(folder):
     """(name, model folder, step) of the snapshots and the stages' ends, in the order of training."""
     ends = {line["stage"]: line["step"] for line in read_lines(folder / "metrics.jsonl")}
     kept = [(path.name, path, int(path.name[4:])) for path in folder.glob("step*")]
-    return sorted([model for model in kept if model[2] not in ends.values()]
-                  + [(stage, folder / stage, step) for stage, step in ends.items()], key=lambda model: model[2])
+    return sorted(
+        [model for model in kept if model[2] not in ends.values()]
+        + [(stage, folder / stage, step) for stage, step in ends.items()],
+        key=lambda model: model[2],
+    )
 
 
 def hard_problems():
     """Problems of four and five operations; training and the other splits have one to three."""
     from problems import draw_problem
+
     rng = random.Random(4)
     return [draw_problem(rng, levels=(4, 5)) for _ in range(HARD)]
 
@@ -141,11 +169,14 @@ def evaluate_model(path, name, source, step, hard):
     Snapshots (stepN) are only asked to think, once a problem; stages' ends in both modes, twice; `hard`: those as well.
     """
     from eval import MODES, evaluate
-    from load import load_model
     from problems import load_split
-    from tfpi import render
+    from support.model import load_model
+    from thinkfree import render
 
-    sets, snapshot = {"test": load_split("test")[:TEST]} | ({"hard": hard_problems()} if hard else {}), name.startswith("step")
+    sets, snapshot = (
+        {"test": load_split("test")[:TEST]} | ({"hard": hard_problems()} if hard else {}),
+        name.startswith("step"),
+    )
     wanted = [(data, mode) for data in sets for mode in (MODES[:1] if snapshot else MODES)]
     done = {(line["name"], line["data"], line["mode"]) for line in read_lines(path)}
     wanted = [(data, mode) for data, mode in wanted if (name, data, mode) not in done]
@@ -155,11 +186,31 @@ def evaluate_model(path, name, source, step, hard):
     model, tokenizer, stop_ids = load_model(str(source), "cpu")
     for data, mode in wanted:
         prompts = [render(tokenizer, p.problem, "", mode == "thinking") for p in sets[data]]
-        result = evaluate(model, tokenizer, prompts, [p.answer for p in sets[data]], k=1 if snapshot else 2,
-                          budget=PRESETS["small"]["full_budget"], stop_ids=stop_ids, slots=512)
+        result = evaluate(
+            model,
+            tokenizer,
+            prompts,
+            [p.answer for p in sets[data]],
+            k=1 if snapshot else 2,
+            budget=PRESETS["small"]["full_budget"],
+            stop_ids=stop_ids,
+            slots=512,
+        )
         rewards = "".join(f"{reward:.0f}" for _, reward in result.pop("responses"))
         with open(path, "a") as file:
-            file.write(json.dumps({"name": name, "step": step, "data": data, "mode": mode, **result, "rewards": rewards}) + "\n")
+            file.write(
+                json.dumps(
+                    {
+                        "name": name,
+                        "step": step,
+                        "data": data,
+                        "mode": mode,
+                        **result,
+                        "rewards": rewards,
+                    }
+                )
+                + "\n"
+            )
 
 
 def evaluate_run(name):
@@ -169,7 +220,9 @@ def evaluate_run(name):
     torch.set_num_threads(1)  # two processes of two threads are far slower than two of one
     torch.set_flush_denormal(True)
     if name in STARTS:
-        return evaluate_model(RUNS / f"{name}.jsonl", "start", STARTS[name], 0, hard=name == "start")
+        return evaluate_model(
+            RUNS / f"{name}.jsonl", "start", STARTS[name], 0, hard=name == "start"
+        )
     models = kept_models(RUNS / name)
     for model, source, step in models:
         hard = model == models[-1][0] and name.rsplit("-", 1)[0] in ON_HARD
@@ -183,7 +236,12 @@ def work(method, seed, before=None):
         before.result()
     folder = train(method, seed)
     with open(f"{folder}.log", "a") as log:
-        subprocess.run([sys.executable, __file__, "--evaluate", folder.name], stdout=log, stderr=log, check=True)
+        subprocess.run(
+            [sys.executable, __file__, "--evaluate", folder.name],
+            stdout=log,
+            stderr=log,
+            check=True,
+        )
     tqdm.write(f"{folder.name}: done")
 
 
@@ -195,7 +253,9 @@ def run_all(jobs, workers):
             before = futures.get((ALL[method].get("after"), seed))
             futures[method, seed] = pool.submit(work, method, seed, before)
         try:
-            for future in tqdm(as_completed(futures.values()), total=len(jobs), desc="runs", unit="run"):
+            for future in tqdm(
+                as_completed(futures.values()), total=len(jobs), desc="runs", unit="run"
+            ):
                 future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -204,11 +264,19 @@ def run_all(jobs, workers):
 
 def main():
     parser = argparse.ArgumentParser(description="The paper's tables and figures in miniature.")
-    parser.add_argument("--methods", default=",".join(METHODS), help="which of them, in this order, or " + ", ".join(TRIALS | VARIATIONS))
+    parser.add_argument(
+        "--methods",
+        default=",".join(METHODS),
+        help="which of them, in this order, or " + ", ".join(TRIALS | VARIATIONS),
+    )
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
-    parser.add_argument("--report", action="store_true", help="only the tables and figures of what is there")
-    parser.add_argument("--evaluate", metavar="RUN", help="only the models of one run, such as tfpi-0")
+    parser.add_argument(
+        "--report", action="store_true", help="only the tables and figures of what is there"
+    )
+    parser.add_argument(
+        "--evaluate", metavar="RUN", help="only the models of one run, such as tfpi-0"
+    )
     args = parser.parse_args()
     if unknown := [method for method in args.methods.split(",") if method not in ALL]:
         parser.error(f"there is no method {unknown[0]!r}; there are {', '.join(ALL)}.")
@@ -220,19 +288,29 @@ def main():
         RUNS.mkdir(parents=True, exist_ok=True)
         write_data()
         os.environ["OMP_NUM_THREADS"] = "1"
-        jobs = [(method, int(seed)) for method in args.methods.split(",") for seed in args.seeds.split(",")]
+        jobs = [
+            (method, int(seed))
+            for method in args.methods.split(",")
+            for seed in args.seeds.split(",")
+        ]
         if any(ALL[method].get("model") == str(CHECKS) for method, _ in jobs):
             if not CHECKS.exists():
                 make_checks_model()
             evaluate_run("start-checks")
         evaluate_run("start")
-        print(f"{len(jobs)} runs, {args.jobs} at a time, 6 to 15 minutes each; how they get on: tail -f {RUNS}/*.log")
+        print(
+            f"{len(jobs)} runs, {args.jobs} at a time, 6 to 15 minutes each; how they get on: tail -f {RUNS}/*.log"
+        )
         try:
             run_all(jobs, args.jobs)
         except (KeyboardInterrupt, subprocess.CalledProcessError) as error:
-            sys.exit(f"paper: stopped ({error!r}). The logs are in {RUNS}; the same command goes on.")
+            sys.exit(
+                f"paper: stopped ({error!r}). The logs are in {RUNS}; the same command goes on."
+            )
     from paper_report import report
-    from plot import draw_paper
+
+    from support.plot import draw_paper
+
     report(RUNS, ROOT / "models" / "small")
     print("\nfigures:", *draw_paper(RUNS), sep="\n")
 

@@ -20,8 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import reward  # noqa: E402
 from test_reward_golden import CASES  # noqa: E402
+
+import reward  # noqa: E402
 
 try:
     from math_verify import parse, verify

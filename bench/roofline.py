@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo import UpdateConfig, sharing_pays, update
 from problems import load_split
-from load import load_model
 from rollout import generate
-from run import Config, find_settings
-from tfpi import render
+from support.config import Config, find_settings
+from support.model import load_model
+from thinkfree import render
 
 
 def times(function, rounds):
@@ -58,8 +58,12 @@ def main():
     settings = find_settings(args.model)
     source, config = settings.pop("model"), Config(**settings)
     model, tokenizer, _ = load_model(source, "cpu")
-    prompts = [tokenizer(render(tokenizer, p.problem, config.instruction, False), add_special_tokens=False)["input_ids"]
-               for p in load_split("train")[:args.rows // args.group]]
+    prompts = [
+        tokenizer(
+            render(tokenizer, p.problem, config.instruction, False), add_special_tokens=False
+        )["input_ids"]
+        for p in load_split("train")[: args.rows // args.group]
+    ]
 
     square = torch.randn(2048, 2048)
     fastest = min(times(lambda: square @ square, 20))
@@ -70,30 +74,50 @@ def main():
     weights = sum(weight.numel() for weight in linears)
 
     def sample(budget):  # no stop id: every row stays live
-        return generate(model, prompts, max_new_tokens=budget, stop_ids={-1}, samples=args.group, slots=args.rows)
+        return generate(
+            model,
+            prompts,
+            max_new_tokens=budget,
+            stop_ids={-1},
+            samples=args.group,
+            slots=args.rows,
+        )
 
-    step = seconds(lambda: sample(args.tokens), args.rounds) - seconds(lambda: sample(1), args.rounds)
+    step = seconds(lambda: sample(args.tokens), args.rounds) - seconds(
+        lambda: sample(1), args.rounds
+    )
     step /= args.tokens - 1
 
     rollouts = sample(args.tokens)
-    minibatch = rollouts[:len(rollouts) // config.minibatches]
-    prompts_run = rollouts[::args.group if sharing_pays(minibatch, config.micro_tokens) else 1]
-    trained = sum(len(r.prompt_ids) for r in prompts_run) + sum(len(r.response_ids) for r in rollouts)
-    projected = sum(len(r.response_ids) for r in rollouts)  # only response tokens reach the vocabulary
+    minibatch = rollouts[: len(rollouts) // config.minibatches]
+    prompts_run = rollouts[:: args.group if sharing_pays(minibatch, config.micro_tokens) else 1]
+    trained = sum(len(r.prompt_ids) for r in prompts_run) + sum(
+        len(r.response_ids) for r in rollouts
+    )
+    projected = sum(
+        len(r.response_ids) for r in rollouts
+    )  # only response tokens reach the vocabulary
     head = model.get_output_embeddings().weight.numel()
     flops = 6 * ((weights - head) * trained + head * projected)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     options = UpdateConfig(micro_tokens=config.micro_tokens, minibatches=config.minibatches)
     advantages = [(-1.0) ** i for i in range(len(rollouts))]
     train = seconds(lambda: update(model, optimizer, rollouts, advantages, options), args.rounds)
-    peak = 2 * 2048 ** 3 / min(fastest, *times(lambda: square @ square, 20))
+    peak = 2 * 2048**3 / min(fastest, *times(lambda: square @ square, 20))
 
     result = {
-        "bench": "roofline", "model": args.model, "rows": args.rows, "tokens": args.tokens,
-        "peak_gflops": round(peak / 1e9, 1), "decode_ms": round(1e3 * step, 2), "products_ms": round(1e3 * products, 2),
+        "bench": "roofline",
+        "model": args.model,
+        "rows": args.rows,
+        "tokens": args.tokens,
+        "peak_gflops": round(peak / 1e9, 1),
+        "decode_ms": round(1e3 * step, 2),
+        "products_ms": round(1e3 * products, 2),
         "decode_share_of_products": round(products / step, 3),
         "decode_share_of_peak": round(2 * weights * args.rows / peak / step, 3),
-        "update_seconds": round(train, 3), "training_share_of_peak": round(flops / peak / train, 3)}
+        "update_seconds": round(train, 3),
+        "training_share_of_peak": round(flops / peak / train, 3),
+    }
     for key, value in result.items():
         print(f"{key:<26} {value}")
     print(json.dumps(result))

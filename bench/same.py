@@ -86,7 +86,9 @@ def main():
         try:
             for recipe in args.recipes.split(","):
                 first = run(other, recipe, Path(scratch) / f"{recipe}-1")
-                same[recipe] = compare(recipe, first, run(ROOT, recipe, Path(scratch) / f"{recipe}-2"))
+                same[recipe] = compare(
+                    recipe, first, run(ROOT, recipe, Path(scratch) / f"{recipe}-2")
+                )
         finally:
             if args.against:
                 subprocess.run([*git, "remove", "--force", str(other)], check=True)

@@ -46,19 +46,40 @@ def peak_mb():
 
 
 def run_ours(args, folder):
-    from run import new_run
+    from support.run import new_run
     from tfpi import stages, train_step
 
-    run = new_run({"model": args.model, "out": str(Path(folder) / "run"), "device": "cpu", "budgets": str(args.budget),
-                   "prompts": args.prompts, "group": GROUP, "draws": 1, "minibatches": UPDATES, "lr": LR,
-                   "eps_low": CLIP[0], "eps_high": CLIP[1], "normalizer": "dapo", "temperature": 1.0})
+    run = new_run(
+        {
+            "model": args.model,
+            "out": str(Path(folder) / "run"),
+            "device": "cpu",
+            "budgets": str(args.budget),
+            "prompts": args.prompts,
+            "group": GROUP,
+            "draws": 1,
+            "minibatches": UPDATES,
+            "lr": LR,
+            "eps_low": CLIP[0],
+            "eps_high": CLIP[1],
+            "normalizer": "dapo",
+            "temperature": 1.0,
+        }
+    )
     stage, loaded, steps = stages(run.config)[0], resident_mb(), []
     for _ in range(args.steps + 1):
         started, before = time.perf_counter(), run.state.generated_tokens
         metrics, _ = train_step(run, stage)
-        steps.append({"seconds": time.perf_counter() - started, "rollout_seconds": metrics["rollout_seconds"],
-                      "completions": metrics["rollouts"], "tokens": run.state.generated_tokens - before,
-                      "reward": metrics["reward"], "flat_groups": metrics["flat_groups"]})
+        steps.append(
+            {
+                "seconds": time.perf_counter() - started,
+                "rollout_seconds": metrics["rollout_seconds"],
+                "completions": metrics["rollouts"],
+                "tokens": run.state.generated_tokens - before,
+                "reward": metrics["reward"],
+                "flat_groups": metrics["flat_groups"],
+            }
+        )
     return steps, loaded, UPDATES * len(steps)
 
 
@@ -69,20 +90,27 @@ def run_trl(args, folder):
 
     from problems import load_split, take_problems
     from reward import math_reward
-    from load import load_model
-    from run import find_settings
-    from tfpi import render
+    from support.config import find_settings
+    from support.model import load_model
+    from thinkfree import render
 
     settings = find_settings(args.model)
     model, tokenizer, _ = load_model(settings["model"], "cpu")
     problems = take_problems(load_split("train"), 0, args.prompts * (args.steps + 1), seed=0)
-    data = Dataset.from_list([{"prompt": render(tokenizer, p.problem, settings.get("instruction", ""), False),
-                               "answer": p.answer} for p in problems])
+    data = Dataset.from_list(
+        [
+            {
+                "prompt": render(tokenizer, p.problem, settings.get("instruction", ""), False),
+                "answer": p.answer,
+            }
+            for p in problems
+        ]
+    )
     steps, total = [], args.prompts * GROUP
 
     def reward(completions, answer, completion_ids, **_):
         values = [math_reward(text, gold) for text, gold in zip(completions, answer)]
-        groups = [values[i:i + GROUP] for i in range(0, len(values), GROUP)]
+        groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
         now = time.perf_counter()
         steps[-1]["rollout_seconds"] += now - clock.started  # generation and rewards, as in ours
         steps[-1]["completions"] += len(values)
@@ -98,25 +126,59 @@ def run_trl(args, folder):
             self.started = time.perf_counter()
             if state.global_step % UPDATES == 0:
                 self.first = self.started
-                steps.append(dict.fromkeys(
-                    ("seconds", "rollout_seconds", "completions", "tokens", "reward", "flat_groups"), 0))
+                steps.append(
+                    dict.fromkeys(
+                        (
+                            "seconds",
+                            "rollout_seconds",
+                            "completions",
+                            "tokens",
+                            "reward",
+                            "flat_groups",
+                        ),
+                        0,
+                    )
+                )
 
         def on_step_end(self, arguments, state, control, **_):
             steps[-1]["seconds"] = time.perf_counter() - self.first
 
     clock = Clock()
     config = GRPOConfig(
-        output_dir=folder, use_cpu=True, bf16=False, seed=0, shuffle_dataset=False,
-        max_steps=UPDATES * (args.steps + 1), per_device_train_batch_size=args.trl_batch,
+        output_dir=folder,
+        use_cpu=True,
+        bf16=False,
+        seed=0,
+        shuffle_dataset=False,
+        max_steps=UPDATES * (args.steps + 1),
+        per_device_train_batch_size=args.trl_batch,
         gradient_accumulation_steps=total // UPDATES // args.trl_batch,
-        generation_batch_size=total // args.trl_generations, num_generations=GROUP,
-        max_completion_length=args.budget, temperature=1.0, top_k=0, top_p=1.0, use_vllm=False,
+        generation_batch_size=total // args.trl_generations,
+        num_generations=GROUP,
+        max_completion_length=args.budget,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        use_vllm=False,
         generation_kwargs={"use_cache": True},
-        learning_rate=LR, lr_scheduler_type="constant", weight_decay=0.0, max_grad_norm=1.0,
-        loss_type="dapo", epsilon=CLIP[0], epsilon_high=CLIP[1], beta=0.0,
-        gradient_checkpointing=False, dataloader_pin_memory=False,
-        logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True)
-    trainer = GRPOTrainer(model, reward, config, data, processing_class=tokenizer, callbacks=[clock])
+        learning_rate=LR,
+        lr_scheduler_type="constant",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        loss_type="dapo",
+        epsilon=CLIP[0],
+        epsilon_high=CLIP[1],
+        beta=0.0,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = GRPOTrainer(
+        model, reward, config, data, processing_class=tokenizer, callbacks=[clock]
+    )
     loaded = resident_mb()
     trainer.train()
     return steps, loaded, trainer.state.global_step
@@ -134,7 +196,17 @@ def work(args):
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     if args.worker == "trl":
         versions["trl"] = sys.modules["trl"].__version__
-    print(json.dumps({"steps": steps, "updates": updates, "loaded_mb": loaded, "peak_mb": peak_mb(), **versions}))
+    print(
+        json.dumps(
+            {
+                "steps": steps,
+                "updates": updates,
+                "loaded_mb": loaded,
+                "peak_mb": peak_mb(),
+                **versions,
+            }
+        )
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -152,8 +224,12 @@ def measure(side, args, **replaced):
         sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
     result = json.loads(done.stdout.splitlines()[-1])
     wanted = args.prompts * GROUP
-    if result["updates"] != UPDATES * len(result["steps"]) or any(s["completions"] != wanted for s in result["steps"]):
-        sys.exit(f"{side} did not do {wanted} completions and {UPDATES} updates in each step: {result}")
+    if result["updates"] != UPDATES * len(result["steps"]) or any(
+        s["completions"] != wanted for s in result["steps"]
+    ):
+        sys.exit(
+            f"{side} did not do {wanted} completions and {UPDATES} updates in each step: {result}"
+        )
     result["steps"] = result["steps"][1:]
     return result
 
@@ -162,39 +238,61 @@ def summarise(results):
     """Medians over all timed steps of a side's processes, and its largest memory."""
     steps = [step for result in results for step in result["steps"]]
     median = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
-    return median | {"update_seconds": statistics.median(s["seconds"] - s["rollout_seconds"] for s in steps),
-                     "tokens_per_second": statistics.median(s["tokens"] / s["seconds"] for s in steps),
-                     "fastest": min(s["seconds"] for s in steps), "slowest": max(s["seconds"] for s in steps),
-                     "peak_mb": max(r["peak_mb"] for r in results),
-                     "grown_mb": max(r["peak_mb"] - r["loaded_mb"] for r in results)}
+    return median | {
+        "update_seconds": statistics.median(s["seconds"] - s["rollout_seconds"] for s in steps),
+        "tokens_per_second": statistics.median(s["tokens"] / s["seconds"] for s in steps),
+        "fastest": min(s["seconds"] for s in steps),
+        "slowest": max(s["seconds"] for s in steps),
+        "peak_mb": max(r["peak_mb"] for r in results),
+        "grown_mb": max(r["peak_mb"] - r["loaded_mb"] for r in results),
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trl-python", default=sys.executable,
-                        help="python of an environment with TRL (default: this one)")
+    parser.add_argument(
+        "--trl-python",
+        default=sys.executable,
+        help="python of an environment with TRL (default: this one)",
+    )
     parser.add_argument("--model", default="small")
-    parser.add_argument("--prompts", type=int, default=64, help=f"prompts a step, each with {GROUP} rollouts")
+    parser.add_argument(
+        "--prompts", type=int, default=64, help=f"prompts a step, each with {GROUP} rollouts"
+    )
     parser.add_argument("--budget", type=int, default=80)
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each process, after one to warm up")
+    parser.add_argument(
+        "--steps", type=int, default=5, help="timed steps of each process, after one to warm up"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="processes of each side, in turns")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--trl-batch", type=int, default=0, help="TRL's micro-batch (default: the fastest of some)")
-    parser.add_argument("--trl-generations", type=int, default=1, choices=(1, UPDATES),
-                        help="2: TRL generates half of the batch before each update; it then is on-policy and needs no "
-                             "old log-probs, which is not quite the same algorithm")
+    parser.add_argument(
+        "--trl-batch", type=int, default=0, help="TRL's micro-batch (default: the fastest of some)"
+    )
+    parser.add_argument(
+        "--trl-generations",
+        type=int,
+        default=1,
+        choices=(1, UPDATES),
+        help="2: TRL generates half of the batch before each update; it then is on-policy and needs no "
+        "old log-probs, which is not quite the same algorithm",
+    )
     parser.add_argument("--worker", choices=("ours", "trl"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(args)
     del args.worker
     whole, tried = args.prompts * GROUP // UPDATES, {}
-    print(f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, {UPDATES} updates a step, "
-          f"{args.threads} threads, {args.rounds} rounds of {args.steps} steps", flush=True)
+    print(
+        f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, {UPDATES} updates a step, "
+        f"{args.threads} threads, {args.rounds} rounds of {args.steps} steps",
+        flush=True,
+    )
     if not args.trl_batch:
         for batch in (whole // n for n in (1, 2, 4, 8, 16) if whole % n == 0):
             tried[batch] = summarise([measure("trl", args, trl_batch=batch, steps=2)])["seconds"]
-            print(f"trial: TRL with micro-batches of {batch}: {tried[batch]:.2f} s a step", flush=True)
+            print(
+                f"trial: TRL with micro-batches of {batch}: {tried[batch]:.2f} s a step", flush=True
+            )
         args.trl_batch = min(tried, key=tried.get)
     results = {"ours": [], "trl": []}
     for number in range(args.rounds):
@@ -203,20 +301,50 @@ def main():
             seconds = ", ".join(f"{s['seconds']:.2f}" for s in results[side][-1]["steps"])
             print(f"round {number + 1}, {side}: {seconds} s", flush=True)
     table = {side: summarise(values) for side, values in results.items()}
-    ratio = {name: table["trl"][name] / table["ours"][name]
-             for name in ("seconds", "rollout_seconds", "update_seconds", "tokens", "tokens_per_second", "peak_mb",
-                          "grown_mb")}
-    print(f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}{'tokens/s':>10}{'peak MB':>9}"
-          f"{'above loaded':>14}")
+    ratio = {
+        name: table["trl"][name] / table["ours"][name]
+        for name in (
+            "seconds",
+            "rollout_seconds",
+            "update_seconds",
+            "tokens",
+            "tokens_per_second",
+            "peak_mb",
+            "grown_mb",
+        )
+    }
+    print(
+        f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}{'tokens/s':>10}{'peak MB':>9}"
+        f"{'above loaded':>14}"
+    )
     for side, row in (*table.items(), ("trl / ours", ratio)):
         digits = 2 if side not in table else 0
-        print(f"{side:<12}{row['seconds']:9.2f}{row['rollout_seconds']:12.2f}{row['update_seconds']:10.2f}"
-              f"{row['tokens']:13.{digits}f}{row['tokens_per_second']:10.{digits}f}{row['peak_mb']:9.{digits}f}"
-              f"{row['grown_mb']:14.{digits}f}")
-    versions = {side: {n: results[side][0][n] for n in ("torch", "transformers", "trl") if n in results[side][0]}
-                for side in results}
+        print(
+            f"{side:<12}{row['seconds']:9.2f}{row['rollout_seconds']:12.2f}{row['update_seconds']:10.2f}"
+            f"{row['tokens']:13.{digits}f}{row['tokens_per_second']:10.{digits}f}{row['peak_mb']:9.{digits}f}"
+            f"{row['grown_mb']:14.{digits}f}"
+        )
+    versions = {
+        side: {
+            n: results[side][0][n]
+            for n in ("torch", "transformers", "trl")
+            if n in results[side][0]
+        }
+        for side in results
+    }
     options = {name: value for name, value in vars(args).items() if name != "trl_python"}
-    print(json.dumps({"bench": "step", **options, "tried": tried, "versions": versions, **table, "ratio": ratio}))
+    print(
+        json.dumps(
+            {
+                "bench": "step",
+                **options,
+                "tried": tried,
+                "versions": versions,
+                **table,
+                "ratio": ratio,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -26,22 +26,34 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from mutants_table import TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("*.py", "pytest.ini", "README.md", "tests", "bench", "data", "models")
 TIMEOUT = 300  # seconds for the tests of a mutant; a hang is a failure, too
-LIBRARIES = ["pytest", "torch", "transformers.models.qwen3.modeling_qwen3", "transformers.models.auto.modeling_auto",
-             "transformers.generation.utils"]
+LIBRARIES = [
+    "pytest",
+    "torch",
+    "transformers.models.qwen3.modeling_qwen3",
+    "transformers.models.auto.modeling_auto",
+    "transformers.generation.utils",
+]
 # Where a bug in a file shows first; then all the other fast tests are run.
 LIKELY = {
-    "grpo.py": ["grpo", "logprobs"], "logprobs.py": ["logprobs"], "rollout.py": ["rollout", "logprobs"],
+    "grpo.py": ["grpo", "logprobs"],
+    "logprobs.py": ["logprobs"],
+    "rollout.py": ["rollout", "logprobs"],
     "load.py": ["rollout", "bad_input"],
-    "tfpi.py": ["tfpi", "run", "reliability"], "run.py": ["reliability", "run"],
-    "checkpoint.py": ["reliability", "run"], "eval.py": ["eval", "run"], "problems.py": ["problems"],
-    "reward.py": ["reward", "reward_golden", "reward_fuzz"], "distill.py": ["distill"], "checks.py": ["bad_input"],
-    "plot.py": ["paper"]}
+    "tfpi.py": ["tfpi", "run", "reliability"],
+    "run.py": ["reliability", "run"],
+    "checkpoint.py": ["reliability", "run"],
+    "eval.py": ["eval", "run"],
+    "problems.py": ["problems"],
+    "reward.py": ["reward", "reward_golden", "reward_fuzz"],
+    "distill.py": ["distill"],
+    "checks.py": ["bad_input"],
+    "plot.py": ["paper"],
+}
 
 
 class Mutant(NamedTuple):
@@ -58,7 +70,9 @@ def mutate(mutant):
     """The mutant's file, with the bug in it; ValueError if the table is out of date or the result is no Python."""
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.name}: {mutant.file} has its old text {text.count(mutant.old)} times, not once.")
+        raise ValueError(
+            f"{mutant.name}: {mutant.file} has its old text {text.count(mutant.old)} times, not once."
+        )
     changed = text.replace(mutant.old, mutant.new)
     try:
         compile(changed, mutant.file, "exec")
@@ -93,7 +107,9 @@ def run_tests(forks, folder, arguments):
     """The first test that fails in folder, "a hang", or None."""
     process = forks.Process(target=run_pytest, args=(folder, arguments))
     process.start()
-    for _ in range(TIMEOUT):  # seconds, but those for which this process itself was paused do not count
+    for _ in range(
+        TIMEOUT
+    ):  # seconds, but those for which this process itself was paused do not count
         process.join(1)
         if process.exitcode is not None:
             break
@@ -122,12 +138,16 @@ def catch(forks, mutant):
         likely = [f"tests/test_{name}.py" for name in (LIKELY[mutant.file] if mutant else [])]
         # test_mutants.py checks this table against the code, which has just been changed.
         rest = ["--ignore=tests/test_mutants.py", *(f"--ignore={path}" for path in likely)]
-        caught = (run_tests(forks, folder, likely) if likely else None) or run_tests(forks, folder, rest)
+        caught = (run_tests(forks, folder, likely) if likely else None) or run_tests(
+            forks, folder, rest
+        )
     return caught, time.monotonic() - started
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Plant bugs, one at a time, and see whether the tests catch them.")
+    parser = argparse.ArgumentParser(
+        description="Plant bugs, one at a time, and see whether the tests catch them."
+    )
     parser.add_argument("--only", default="", help="only mutants whose name or file contains this")
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     args = parser.parse_args()
@@ -145,10 +165,15 @@ def main():
         for mutant, (caught, seconds) in zip(chosen, pool.map(partial(catch, forks), chosen)):
             if not caught:
                 survivors.append(mutant.name)
-            print(f"{mutant.file}: {mutant.name}: {caught or 'SURVIVED'} ({seconds:.0f} s)", flush=True)
+            print(
+                f"{mutant.file}: {mutant.name}: {caught or 'SURVIVED'} ({seconds:.0f} s)",
+                flush=True,
+            )
     share = 1 - len(survivors) / len(chosen)
-    print(f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants were caught ({share:.1%})."
-          + "".join(f"\nSURVIVED: {name}" for name in survivors))
+    print(
+        f"\n{len(chosen) - len(survivors)} of {len(chosen)} mutants were caught ({share:.1%})."
+        + "".join(f"\nSURVIVED: {name}" for name in survivors)
+    )
     print(json.dumps({"mutants": len(chosen), "caught": share, "survivors": survivors}))
 
 

@@ -14,12 +14,13 @@ from transformers import PreTrainedTokenizerFast
 
 import eval as eval_module
 import tfpi
-from checks import memory_advice
+import thinkfree
 from problems import DataError, load_data, load_problems
 from reward import math_reward
-from load import ModelError, load_model
 from rollout import generate
-from run import new_run, resumed_run
+from support.memory import memory_advice
+from support.model import ModelError, load_model
+from support.run import new_run, resumed_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,7 +36,9 @@ def refuse(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
         said = capsys.readouterr()
-        assert stopped.value.code == 2 or isinstance(stopped.value.code, str)  # argparse's, or a sentence, which is exit code 1
+        assert stopped.value.code == 2 or isinstance(
+            stopped.value.code, str
+        )  # argparse's, or a sentence, which is exit code 1
         assert sorted(tmp_path.rglob("*")) == before
         sentence = said.err if stopped.value.code == 2 else stopped.value.code
         assert len(sentence.strip().splitlines()) == 1 or "usage:" in sentence
@@ -50,28 +53,73 @@ def refuse(tmp_path, monkeypatch, capsys):
 # Options
 
 
-@pytest.mark.parametrize("arguments, said", [
-    ("--lr 0", "--lr"), ("--lr -1e-6", "--lr"), ("--lr nan", "--lr"), ("--lr inf", "--lr"), ("--lr fast", "--lr"),
-    ("--temperature 0", "--temperature"), ("--temperature -1", "--temperature"), ("--temperature nan", "--temperature"),
-    ("--eps-low 0", "--eps-low"), ("--eps-low 1.5", "--eps-low"), ("--eps-high -0.1", "--eps-high"), ("--eps-high nan", "--eps-high"),
-    ("--budgets 0", "--budgets"), ("--budgets 64,", "--budgets"), ("--budgets=-5", "--budgets"), ("--budgets ²", "--budgets"),
-    ("--full-budget 0", "--full-budget"), ("--group 1", "--group"), ("--prompts 0", "--prompts"), ("--prompts 2.5", "--prompts"),
-    ("--steps -1", "--steps"), ("--seed -1", "--seed"), ("--slots 0", "--slots"), ("--micro-tokens 0", "--micro-tokens"),
-    ("--draws 0", "--draws"), ("--minibatches 0", "--minibatches"), ("--save-every 0", "--save-every"), ("--eval-samples 0", "--eval-samples"),
-    ("--recipe ppo", "tfpi, tfpi+rl, direct"), ("--normalizer sum", "dapo, grpo, dr_grpo"), ("--model=", "--model"),
-    ("--device warp", "--device warp"), ("--device cuda:99", "--device cuda:99"), ("--device meta", "--device meta"), ("--speed 3", "--speed"),
-    ("--model no/such/folder", "no/such/folder"), ("--full-budget 2000", "context of 1024"), ("--budgets 16,1020", "context of 1024"),
-    ("--resume", "leave out --resume"), ("--data no.jsonl", "no.jsonl"), (f"--data {ROOT / 'README.md'}", "README.md, line 1: not JSON"),
-])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("--lr 0", "--lr"),
+        ("--lr -1e-6", "--lr"),
+        ("--lr nan", "--lr"),
+        ("--lr inf", "--lr"),
+        ("--lr fast", "--lr"),
+        ("--temperature 0", "--temperature"),
+        ("--temperature -1", "--temperature"),
+        ("--temperature nan", "--temperature"),
+        ("--eps-low 0", "--eps-low"),
+        ("--eps-low 1.5", "--eps-low"),
+        ("--eps-high -0.1", "--eps-high"),
+        ("--eps-high nan", "--eps-high"),
+        ("--budgets 0", "--budgets"),
+        ("--budgets 64,", "--budgets"),
+        ("--budgets=-5", "--budgets"),
+        ("--budgets ²", "--budgets"),
+        ("--full-budget 0", "--full-budget"),
+        ("--group 1", "--group"),
+        ("--prompts 0", "--prompts"),
+        ("--prompts 2.5", "--prompts"),
+        ("--steps -1", "--steps"),
+        ("--seed -1", "--seed"),
+        ("--slots 0", "--slots"),
+        ("--micro-tokens 0", "--micro-tokens"),
+        ("--draws 0", "--draws"),
+        ("--minibatches 0", "--minibatches"),
+        ("--save-every 0", "--save-every"),
+        ("--eval-samples 0", "--eval-samples"),
+        ("--recipe ppo", "tfpi, tfpi+rl, direct"),
+        ("--normalizer sum", "dapo, grpo, dr_grpo"),
+        ("--model=", "--model"),
+        ("--device warp", "--device warp"),
+        ("--device cuda:99", "--device cuda:99"),
+        ("--device meta", "--device meta"),
+        ("--speed 3", "--speed"),
+        ("--model no/such/folder", "no/such/folder"),
+        ("--full-budget 2000", "context of 1024"),
+        ("--budgets 16,1020", "context of 1024"),
+        ("--resume", "leave out --resume"),
+        ("--data no.jsonl", "no.jsonl"),
+        (f"--data {ROOT / 'README.md'}", "README.md, line 1: not JSON"),
+    ],
+)
 def test_options_of_tfpi(arguments, said, refuse):
     assert said in refuse(tfpi.main, *arguments.split())
 
 
-@pytest.mark.parametrize("arguments, said", [
-    ("-k 0", "-k"), ("--budget 0", "--budget"), ("--problems 0", "--problems"), ("--problems -1", "--problems"), ("--slots 0", "--slots"),
-    ("--temperature nan", "--temperature"), ("--temperature -1", "--temperature"), ("--seed -1", "--seed"), ("--device warp", "--device warp"),
-    ("--data no.jsonl", "no.jsonl"), ("--model no/such/folder", "no/such/folder"), ("--budget 2000 --problems 1", "context of 1024"),
-])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ("-k 0", "-k"),
+        ("--budget 0", "--budget"),
+        ("--problems 0", "--problems"),
+        ("--problems -1", "--problems"),
+        ("--slots 0", "--slots"),
+        ("--temperature nan", "--temperature"),
+        ("--temperature -1", "--temperature"),
+        ("--seed -1", "--seed"),
+        ("--device warp", "--device warp"),
+        ("--data no.jsonl", "no.jsonl"),
+        ("--model no/such/folder", "no/such/folder"),
+        ("--budget 2000 --problems 1", "context of 1024"),
+    ],
+)
 def test_options_of_eval(arguments, said, refuse):
     assert said in refuse(eval_module.main, *arguments.split())
 
@@ -83,24 +131,39 @@ def test_options_of_eval(arguments, said, refuse):
 GOOD = '{"problem": "What is 1 + 1?", "answer": "2"}\n'
 
 
-@pytest.mark.parametrize("content, said", [
-    ("", "no problems in it"), ("\n \n", "no problems in it"),
-    (GOOD + '{"problem": "x"}', "line 2: no usable 'answer'"), (GOOD + '{"answer": "2"}', "line 2: no usable 'problem'"),
-    ('{"problem": "  ", "answer": 2}', "line 1: no usable 'problem'"), ('{"problem": "x", "answer": [2]}', "line 1: no usable 'answer'"),
-    ('{"problem": "x", "answer": true}', "line 1: no usable 'answer'"), ('{"problem": "x", "answer": null}', "line 1: no usable 'answer'"),
-    ('{"problem": "x", "answer": NaN}', "line 1: no usable 'answer'"), ('{"problem": "x", "answer": 1e999}', "line 1: no usable 'answer'"),
-    ('{"problem": "\\ud800", "answer": 2}', "line 1: no usable 'problem'"),
-    (GOOD + GOOD[:20], "line 2: not JSON"), ("problem,answer\n1+1,2\n", "line 1: not JSON"), ("[" * 100_000, "line 1: not JSON"),
-    ('["What is 1 + 1?", "2"]', "line 1: not an object"), (GOOD.encode() + b'{"problem": "\xff", "answer": 2}', "line 2: not UTF-8"),
-    (GOOD.encode("utf-16"), "line 1: not UTF-8"),
-])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("", "no problems in it"),
+        ("\n \n", "no problems in it"),
+        (GOOD + '{"problem": "x"}', "line 2: no usable 'answer'"),
+        (GOOD + '{"answer": "2"}', "line 2: no usable 'problem'"),
+        ('{"problem": "  ", "answer": 2}', "line 1: no usable 'problem'"),
+        ('{"problem": "x", "answer": [2]}', "line 1: no usable 'answer'"),
+        ('{"problem": "x", "answer": true}', "line 1: no usable 'answer'"),
+        ('{"problem": "x", "answer": null}', "line 1: no usable 'answer'"),
+        ('{"problem": "x", "answer": NaN}', "line 1: no usable 'answer'"),
+        ('{"problem": "x", "answer": 1e999}', "line 1: no usable 'answer'"),
+        ('{"problem": "\\ud800", "answer": 2}', "line 1: no usable 'problem'"),
+        (GOOD + GOOD[:20], "line 2: not JSON"),
+        ("problem,answer\n1+1,2\n", "line 1: not JSON"),
+        ("[" * 100_000, "line 1: not JSON"),
+        ('["What is 1 + 1?", "2"]', "line 1: not an object"),
+        (GOOD.encode() + b'{"problem": "\xff", "answer": 2}', "line 2: not UTF-8"),
+        (GOOD.encode("utf-16"), "line 1: not UTF-8"),
+    ],
+)
 def test_lines_of_data(content, said, tmp_path):
     """File and line are named."""
     path = tmp_path / "data.jsonl"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError) as error:
         load_problems(path)
-    assert said in str(error.value) and str(path) in str(error.value) and str(error.value).endswith(".")
+    assert (
+        said in str(error.value)
+        and str(path) in str(error.value)
+        and str(error.value).endswith(".")
+    )
 
 
 def test_a_folder_instead_of_a_file(tmp_path):
@@ -108,16 +171,31 @@ def test_a_folder_instead_of_a_file(tmp_path):
         load_problems(tmp_path)
 
 
-@pytest.mark.parametrize("content", [GOOD.replace("\n", "\r\n") * 2, "\ufeff" + GOOD * 2, GOOD * 2, GOOD + GOOD.replace('"2"', "2")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.replace("\n", "\r\n") * 2,
+        "\ufeff" + GOOD * 2,
+        GOOD * 2,
+        GOOD + GOOD.replace('"2"', "2"),
+    ],
+)
 def test_data_that_is_fine(content, tmp_path):
     """Line ends of Windows, a byte order mark, duplicates, a number as the answer."""
     (tmp_path / "data.jsonl").write_bytes(content.encode())
-    assert [(p.problem, p.answer) for p in load_problems(tmp_path / "data.jsonl")] == [("What is 1 + 1?", "2")] * 2
+    assert [(p.problem, p.answer) for p in load_problems(tmp_path / "data.jsonl")] == [
+        ("What is 1 + 1?", "2")
+    ] * 2
 
 
 def test_copies_of_a_question_stay_on_one_side(tmp_path):
     """Or the model would be tested on what it was trained on."""
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps({"problem": f"What is {i % 20} + 1?", "answer": i % 20 + 1}) + "\n" for i in range(60)))
+    (tmp_path / "data.jsonl").write_text(
+        "".join(
+            json.dumps({"problem": f"What is {i % 20} + 1?", "answer": i % 20 + 1}) + "\n"
+            for i in range(60)
+        )
+    )
     train, _, test = ({p.problem for p in part} for part in load_data(tmp_path / "data.jsonl"))
     assert test and train.isdisjoint(test)
 
@@ -130,12 +208,16 @@ def word_tokenizer(words=(), **options):
     """A tokenizer of 40 single words; what it does not know becomes w1."""
     words = [*words, *(f"w{i}" for i in range(len(words), 40))]
     vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="w1")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(vocabulary), **{"eos_token": "w2", "chat_template": "{{ messages }}"} | options)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(vocabulary),
+        **{"eos_token": "w2", "chat_template": "{{ messages }}"} | options,
+    )
 
 
 @pytest.fixture
 def save(make_model, tmp_path):
     """Saves a tiny model with a tokenizer of words; returns the folder."""
+
     def call(model=None, tokenizer=None, **config):
         (model or make_model(**config)).save_pretrained(tmp_path / "model")
         (tokenizer or word_tokenizer()).save_pretrained(tmp_path / "model")
@@ -162,6 +244,7 @@ def truncate(name):
 
 def drop_a_weight(folder):
     from safetensors.torch import load_file, save_file
+
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.norm.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -175,12 +258,19 @@ def set_config(**values):
     return spoil
 
 
-@pytest.mark.parametrize("spoil, said", [
-    (keep_only_pickle, "model.safetensors"), (truncate("model.safetensors"), "cannot load"),
-    (truncate("config.json"), "cannot load"), (truncate("tokenizer.json"), "cannot load"), (drop_a_weight, "model.norm.weight is missing"),
-    (set_config(model_type="unheard-of"), "cannot load"), (set_config(model_type="t5"), "cannot load"),
-    (set_config(hidden_size=48), "cannot load"),
-])
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (keep_only_pickle, "model.safetensors"),
+        (truncate("model.safetensors"), "cannot load"),
+        (truncate("config.json"), "cannot load"),
+        (truncate("tokenizer.json"), "cannot load"),
+        (drop_a_weight, "model.norm.weight is missing"),
+        (set_config(model_type="unheard-of"), "cannot load"),
+        (set_config(model_type="t5"), "cannot load"),
+        (set_config(hidden_size=48), "cannot load"),
+    ],
+)
 def test_folders_without_a_usable_model(spoil, said, save):
     folder = save()
     spoil(folder)
@@ -189,11 +279,14 @@ def test_folders_without_a_usable_model(spoil, said, save):
     assert len(str(error.value).splitlines()) == 1 and str(folder) in str(error.value)
 
 
-@pytest.mark.parametrize("tokenizer, config, said", [
-    (word_tokenizer(chat_template=None), {}, "no chat template"),
-    (word_tokenizer(eos_token=None), {"eos_token_id": None}, "no end-of-text token"),
-    (word_tokenizer(), {"vocab_size": 30}, "more than its model knows"),
-])
+@pytest.mark.parametrize(
+    "tokenizer, config, said",
+    [
+        (word_tokenizer(chat_template=None), {}, "no chat template"),
+        (word_tokenizer(eos_token=None), {"eos_token_id": None}, "no end-of-text token"),
+        (word_tokenizer(), {"vocab_size": 30}, "more than its model knows"),
+    ],
+)
 def test_tokenizers_that_do_not_fit(tokenizer, config, said, save):
     with pytest.raises(ModelError, match=said):
         load_model(str(save(tokenizer=tokenizer, **config)), "cpu")
@@ -215,47 +308,62 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"pad_token": "w2"}, {"pad_token": "w0"}])
 def test_pad_tokens_do_not_matter(options, save):
     """None, the same as the end of text, or one of its own: the stop ids are the same."""
-    assert load_model(str(save(tokenizer=word_tokenizer(**options), pad_token_id=None)), "cpu")[2] == {2}
+    assert load_model(str(save(tokenizer=word_tokenizer(**options), pad_token_id=None)), "cpu")[
+        2
+    ] == {2}
 
 
 def test_a_vocabulary_that_loses_the_empty_block():
     with pytest.raises(ModelError, match="empty thinking block"):
-        tfpi.check_block(word_tokenizer())
+        thinkfree.check_block(word_tokenizer())
 
 
 def test_an_empty_block_of_several_tokens_is_fine(small):
     """Whether `</think>` is one token, as in the small model's tokenizer, or a letter each, does not matter."""
     letters = Tokenizer(models.BPE({c: i for i, c in enumerate("<think>/\n")}, []))
     letters.decoder = decoders.Fuse()
-    tfpi.check_block(PreTrainedTokenizerFast(tokenizer_object=letters))
-    tfpi.check_block(small[1])
+    thinkfree.check_block(PreTrainedTokenizerFast(tokenizer_object=letters))
+    thinkfree.check_block(small[1])
 
 
 def test_a_chat_template_that_fails():
     tokenizer = word_tokenizer(chat_template="{{ raise_exception('no user') }}")
     with pytest.raises(ModelError, match="chat template fails .no user."):
-        tfpi.render(tokenizer, "What is 1 + 1?", "", True)
+        thinkfree.render(tokenizer, "What is 1 + 1?", "", True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Requests
 
 
-@pytest.mark.parametrize("prompts, options, said", [
-    ([[5], []], {}, "a prompt is empty"), ([[5] * 200], {}, "200 tokens and a budget of 8 exceed .* context of 128"),
-    ([[5]], {"max_new_tokens": 0}, "budget is 0"), ([[5]], {"temperature": -1.0}, "temperature is -1"),
-])
+@pytest.mark.parametrize(
+    "prompts, options, said",
+    [
+        ([[5], []], {}, "a prompt is empty"),
+        ([[5] * 200], {}, "200 tokens and a budget of 8 exceed .* context of 128"),
+        ([[5]], {"max_new_tokens": 0}, "budget is 0"),
+        ([[5]], {"temperature": -1.0}, "temperature is -1"),
+    ],
+)
 def test_requests_that_cannot_be_served(model, prompts, options, said):
     with pytest.raises(ValueError, match=said):
         generate(model, prompts, **{"max_new_tokens": 8, "stop_ids": {2}} | options)
 
 
-def test_a_problem_longer_than_the_context_is_found_before_anything_is_written(tiny_options, tmp_path):
+def test_a_problem_longer_than_the_context_is_found_before_anything_is_written(
+    tiny_options, tmp_path
+):
     """Not in the middle of the run, at the step that draws it."""
-    lines = [json.dumps({"problem": "Compute " + "1 + " * (600 if i == 7 else 1) + "1.", "answer": i}) for i in range(8)]
+    lines = [
+        json.dumps({"problem": "Compute " + "1 + " * (600 if i == 7 else 1) + "1.", "answer": i})
+        for i in range(8)
+    ]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
     with pytest.raises(ValueError, match="exceed the model's context"):
-        new_run(tiny_options | {"data": str(tmp_path / "data.jsonl"), "out": str(tmp_path / "run")}, tfpi.check_prompts)
+        new_run(
+            tiny_options | {"data": str(tmp_path / "data.jsonl"), "out": str(tmp_path / "run")},
+            tfpi.check_prompts,
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -263,7 +371,10 @@ def test_all_responses_truncated_is_a_message(tiny_options, tmp_path, capsys):
     """A budget of one token: nothing can be right, so nothing is learnt, the user is told, and the run ends all the same."""
     run = new_run(tiny_options | {"budgets": "1", "full_budget": 1, "out": str(tmp_path / "run")})
     assert tfpi.train(run) is True
-    assert "no update, since every group was flat (all right or all wrong); 100% of the responses were truncated" in capsys.readouterr().err
+    assert (
+        "no update, since every group was flat (all right or all wrong); 100% of the responses were truncated"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("gold", ["\\frac{1}{", "\\boxed{", "((((", "1 / 0", "", "\x00"])
@@ -276,12 +387,20 @@ def test_a_right_answer_that_cannot_be_read_is_nobodys(gold):
 # Memory and disk
 
 
-@pytest.mark.parametrize("error", [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), MemoryError(),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
-    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
-])
-@pytest.mark.parametrize("name, flag", [("sample_and_grade", "--slots"), ("update", "--micro-tokens")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    ],
+)
+@pytest.mark.parametrize(
+    "name, flag", [("sample_and_grade", "--slots"), ("update", "--micro-tokens")]
+)
 def test_out_of_memory_says_which_option_to_lower(name, flag, error, small_run, monkeypatch):
     def fail(*_, **__):
         raise error
@@ -305,10 +424,11 @@ def test_output_that_cannot_be_written(tiny_options, tmp_path):
 
 def test_a_run_that_cannot_be_written_to(small_run, monkeypatch):
     """A read-only folder, when resuming."""
+
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("run.keep_steps", fail)
+    monkeypatch.setattr("support.run.keep_steps", fail)
     with pytest.raises(OSError, match="cannot write to .*Read-only file system.*Make it writable"):
         resumed_run({"out": str(small_run.folder)})
 
@@ -324,12 +444,21 @@ def test_a_config_that_tfpi_did_not_write(content, refuse, tmp_path):
 # The real command lines
 
 
-@pytest.mark.parametrize("command, said", [
-    ("eval.py --data README.md", "eval: README.md, line 1: not JSON"),
-    ("plot.py {out}", "plot: not a finished run"),
-])
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        ("eval.py --data README.md", "eval: README.md, line 1: not JSON"),
+        ("-m support.plot {out}", "plot: not a finished run"),
+    ],
+)
 def test_a_command_line_says_one_sentence(command, said, tmp_path):
     """As a user sees it: on stderr, with exit code 1, and nothing on the disk."""
-    done = subprocess.run([sys.executable, *command.format(out=tmp_path / "run").split()], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, *command.format(out=tmp_path / "run").split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -6,19 +6,35 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import distill
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from distill import SOLUTION, THINKING, draw_batches, encode_trace, make_model, pad_batch, sft, write_pass, write_trace, write_work
+import distill
+from distill import (
+    SOLUTION,
+    THINKING,
+    draw_batches,
+    encode_trace,
+    make_model,
+    pad_batch,
+    sft,
+    write_pass,
+    write_trace,
+    write_work,
+)
 from eval import evaluate
 from problems import draw_problem, load_split
 from reward import math_reward
-from tfpi import render
+from thinkfree import render
 
 SMALL = Path(__file__).parent.parent / "models" / "small"
 EQUATION = re.compile(r"(\d+) (\+|-|\*|/|mod) (\d+) = (\d+)")
-SOLVE = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, "/": lambda a, b: a / b, "mod": lambda a, b: a % b}
+SOLVE = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "mod": lambda a, b: a % b,
+}
 
 
 def draw_problems(count=200, seed=1):
@@ -52,7 +68,11 @@ def test_a_mistake_is_read_but_not_learnt():
     rng, wrong = random.Random(0), 0
     for problem in draw_problems():
         pieces, _ = write_pass(problem.start, problem.ops, detail=0.5, mistake=True, rng=rng)
-        false = [m for m in EQUATION.findall(text_of(pieces)) if SOLVE[m[1]](int(m[0]), int(m[2])) != int(m[3])]
+        false = [
+            m
+            for m in EQUATION.findall(text_of(pieces))
+            if SOLVE[m[1]](int(m[0]), int(m[2])) != int(m[3])
+        ]
         hidden = [text for text, learn in pieces if not learn]
         assert len(false) == len(hidden) <= 1 and [m[3] for m in false] == hidden
         wrong += len(false)
@@ -77,7 +97,13 @@ def test_a_difference_is_noticed_and_checked_until_a_result_comes_twice():
 def test_solutions_come_from_one_distribution_in_both_modes():
     """What stands after </think> is drawn alike with and without thinking, or RL on one mode would break the other."""
     problems, rng = draw_problems(3000), random.Random(0)
-    lengths = {thinking: [len(text_of(write_trace(p, thinking, rng)).rsplit("</think>", 1)[-1].strip()) for p in problems] for thinking in (True, False)}
+    lengths = {
+        thinking: [
+            len(text_of(write_trace(p, thinking, rng)).rsplit("</think>", 1)[-1].strip())
+            for p in problems
+        ]
+        for thinking in (True, False)
+    }
     means = [sum(values) / len(values) for values in lengths.values()]
     assert abs(means[0] - means[1]) < 0.05 * means[0]
 
@@ -85,7 +111,10 @@ def test_solutions_come_from_one_distribution_in_both_modes():
 def test_thinking_is_longer_and_shows_more_work():
     assert THINKING["detail"] > SOLUTION["detail"] and THINKING["check"] > SOLUTION["check"]
     rng = random.Random(0)
-    lengths = [sum(len(text_of(write_trace(p, thinking, rng))) for p in draw_problems()) for thinking in (True, False)]
+    lengths = [
+        sum(len(text_of(write_trace(p, thinking, rng))) for p in draw_problems())
+        for thinking in (True, False)
+    ]
     assert lengths[1] < 0.3 * lengths[0]
 
 
@@ -99,7 +128,7 @@ def test_the_prompt_and_the_empty_block_are_not_learnt(small):
     problem = draw_problems(1)[0]
     ids, learn = encode_trace(tokenizer, problem, False, random.Random(0))
     prompt = tokenizer(render(tokenizer, problem.problem, "", False))["input_ids"]
-    assert ids[:len(prompt)] == prompt and not any(learn[:len(prompt)])
+    assert ids[: len(prompt)] == prompt and not any(learn[: len(prompt)])
     assert ids[-1] == tokenizer.eos_token_id and learn[-1]
 
 
@@ -122,7 +151,9 @@ def test_held_out_problems_are_not_learnt(small, monkeypatch):
     held_out = draw_problem(random.Random(0), levels=(1,))
     monkeypatch.setattr(distill, "load_split", lambda split: [held_out])
     [(input_ids, _)] = draw_batches(tokenizer, steps=1, seed=0, pool=4)
-    assert len(input_ids) == 4 and not any(held_out.problem in text for text in tokenizer.batch_decode(input_ids))
+    assert len(input_ids) == 4 and not any(
+        held_out.problem in text for text in tokenizer.batch_decode(input_ids)
+    )
 
 
 def test_sft_learns_the_next_token(make_model):
@@ -147,9 +178,16 @@ def test_padding_is_not_learnt():
 def test_the_small_model_is_small_and_ordinary():
     """Plain transformers loads it; at most 1M parameters, a few MB, safetensors, no code, a model card."""
     model = AutoModelForCausalLM.from_pretrained(SMALL)
-    assert model.config.model_type == "qwen3" and sum(p.numel() for p in model.parameters()) <= 1_000_000
+    assert (
+        model.config.model_type == "qwen3"
+        and sum(p.numel() for p in model.parameters()) <= 1_000_000
+    )
     files = {path.name: path.stat().st_size for path in SMALL.iterdir()}
-    assert "model.safetensors" in files and "README.md" in files and not [name for name in files if name.endswith((".py", ".bin", ".pt"))]
+    assert (
+        "model.safetensors" in files
+        and "README.md" in files
+        and not [name for name in files if name.endswith((".py", ".bin", ".pt"))]
+    )
     assert sum(files.values()) < 5_000_000
 
 
@@ -159,15 +197,29 @@ def test_the_tokenizer_keeps_any_text_and_single_digits():
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert len(tokenizer("1234", add_special_tokens=False)["input_ids"]) == 4
-    assert len(tokenizer("<think>", add_special_tokens=False)["input_ids"]) == len(tokenizer("</think>", add_special_tokens=False)["input_ids"]) == 1
+    assert (
+        len(tokenizer("<think>", add_special_tokens=False)["input_ids"])
+        == len(tokenizer("</think>", add_special_tokens=False)["input_ids"])
+        == 1
+    )
 
 
 def test_the_small_model_is_what_it_should_be(small):
     """Thinking earns its tokens, there is room to improve, and in thinking mode it thinks (wide bounds: 100 validation problems)."""
     model, tokenizer, stop_ids = small
     problems = load_split("validation")[:100]
-    thinking, free = (evaluate(model, tokenizer, [render(tokenizer, p.problem, "", mode) for p in problems], [p.answer for p in problems],
-                               k=2, budget=640, stop_ids=stop_ids) for mode in (True, False))
+    thinking, free = (
+        evaluate(
+            model,
+            tokenizer,
+            [render(tokenizer, p.problem, "", mode) for p in problems],
+            [p.answer for p in problems],
+            k=2,
+            budget=640,
+            stop_ids=stop_ids,
+        )
+        for mode in (True, False)
+    )
     assert 0.40 < thinking["accuracy"] < 0.80 and 0.10 < free["accuracy"] < 0.55
     assert free["accuracy"] < thinking["accuracy"] and free["tokens"] < 0.3 * thinking["tokens"]
     assert thinking["empty"] == 0 and thinking["truncated"] < 0.05
@@ -178,5 +230,12 @@ def test_sft_learns(small):
     """Fifty steps on one-operation traces halve the loss and halve it again."""
     _, tokenizer, _ = small
     torch.manual_seed(0)
-    losses = list(sft(make_model(tokenizer), draw_batches(tokenizer, 60, seed=0, tokens=2048, pool=64), 60, lr=3e-3))
+    losses = list(
+        sft(
+            make_model(tokenizer),
+            draw_batches(tokenizer, 60, seed=0, tokens=2048, pool=64),
+            60,
+            lr=3e-3,
+        )
+    )
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])

@@ -1,7 +1,7 @@
 """Measures of eval.py against enumeration and hand counts, with a tokenizer of single characters."""
 
-import json
 import itertools
+import json
 import math
 from types import SimpleNamespace
 
@@ -16,7 +16,11 @@ class Characters:
     """A tokenizer whose tokens are the code points of the text; the stop token 0 is special and leaves no text."""
 
     def __call__(self, texts, add_special_tokens):
-        return {"input_ids": [self.encode(t) for t in texts] if isinstance(texts, list) else self.encode(texts)}
+        return {
+            "input_ids": [self.encode(t) for t in texts]
+            if isinstance(texts, list)
+            else self.encode(texts)
+        }
 
     def encode(self, text):
         return [ord(c) for c in text]
@@ -44,7 +48,9 @@ def written(text, finished=True):
 def evaluate_texts(monkeypatch, rollouts, golds, k, prompts=None):
     """evaluate() with prepared responses instead of a model's."""
     monkeypatch.setattr("eval.generate", lambda *args, **options: rollouts)
-    return evaluate(None, Characters(), prompts or ["?"] * len(golds), golds, k=k, budget=99, stop_ids={0})
+    return evaluate(
+        None, Characters(), prompts or ["?"] * len(golds), golds, k=k, budget=99, stop_ids={0}
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -66,8 +72,15 @@ def test_pass_at_k_needs_k_samples(k):
         pass_at_k(4, 2, k)
 
 
-@pytest.mark.parametrize("prompt, expected", [("user: 1+1\nassistant:\n", "so 2"), ("assistant:\n<think>\n", "<think>\nso 2"),
-                                              ("assistant:\n<think>\n\n</think>\n\n", "so 2"), ("what is <think>? assistant:\n", "so 2")])
+@pytest.mark.parametrize(
+    "prompt, expected",
+    [
+        ("user: 1+1\nassistant:\n", "so 2"),
+        ("assistant:\n<think>\n", "<think>\nso 2"),
+        ("assistant:\n<think>\n\n</think>\n\n", "so 2"),
+        ("what is <think>? assistant:\n", "so 2"),
+    ],
+)
 def test_response_text_restores_an_opened_block(prompt, expected):
     """A template that opens `<think>` at the prompt's end left half of the block there; a closed or mentioned one did not."""
     assert response_text(Characters(), prompt, written("so 2")) == expected
@@ -75,7 +88,10 @@ def test_response_text_restores_an_opened_block(prompt, expected):
 
 def test_verification_share_counts_lines():
     """Blank lines are not steps, case and inflection do not matter, and `await` is no `wait`."""
-    assert verification_share(["1 + 1 = 2\n\nVerifying: 2\n", "Wait, no.\nI await it, unchecked."]) == 2 / 4
+    assert (
+        verification_share(["1 + 1 = 2\n\nVerifying: 2\n", "Wait, no.\nI await it, unchecked."])
+        == 2 / 4
+    )
     assert verification_share([""]) == 0
 
 
@@ -90,31 +106,55 @@ def test_accuracy_and_its_error_are_over_problems(monkeypatch):
     assert result["accuracy"] == pytest.approx(0.5)
     assert result["error"] == pytest.approx(0.5 / math.sqrt(3))
     assert result["pass_at_k"] == pytest.approx(2 / 3)
-    assert [(text, reward) for text, reward in result["responses"]] == list(zip(texts, [1, 1, 1, 0, 0, 0]))
+    assert [(text, reward) for text, reward in result["responses"]] == list(
+        zip(texts, [1, 1, 1, 0, 0, 0])
+    )
 
 
 def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
     """Mean length, the stop token included, and the share that was cut at the budget."""
-    result = evaluate_texts(monkeypatch, [written("four"), written("sixsix", finished=False), written("seven x"), written("")], ["1"], k=4)
+    result = evaluate_texts(
+        monkeypatch,
+        [written("four"), written("sixsix", finished=False), written("seven x"), written("")],
+        ["1"],
+        k=4,
+    )
     assert (result["tokens"], result["truncated"]) == (5, 0.25)
 
 
 def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
     """With a closed block what follows it is the answer; without a block everything is."""
-    result = evaluate_texts(monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], k=2)
+    result = evaluate_texts(
+        monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], k=2
+    )
     assert result["answer_tokens"] == 4
 
 
 def test_empty_blocks_are_counted(monkeypatch):
     """Thinking-free in disguise: a block with white space only. A filled block, no block or an open block is none."""
-    texts = ["<think>\n\n</think>\n\n2", "<think></think>2", "<think>\n1\n</think>\n\n2", "2", "<think>\n"]
+    texts = [
+        "<think>\n\n</think>\n\n2",
+        "<think></think>2",
+        "<think>\n1\n</think>\n\n2",
+        "2",
+        "<think>\n",
+    ]
     result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["2"], k=5)
     assert (result["empty"], result["thought"]) == (2 / 5, 1 / 5)
 
 
 def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
     """The DeepSeek-R1 templates open the block, so its emptiness shows in prompt and response together."""
-    assert evaluate_texts(monkeypatch, [written("\n</think>\n\n2"), written("1\n</think>2")], ["2"], 2, ["<think>\n"])["empty"] == 1 / 2
+    assert (
+        evaluate_texts(
+            monkeypatch,
+            [written("\n</think>\n\n2"), written("1\n</think>2")],
+            ["2"],
+            2,
+            ["<think>\n"],
+        )["empty"]
+        == 1 / 2
+    )
 
 
 def test_evaluate_with_a_model(model):
@@ -122,38 +162,69 @@ def test_evaluate_with_a_model(model):
     options = dict(k=3, budget=5, stop_ids=set(), seed=7)
     result = evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options)
     assert len(result["responses"]) == 6
-    assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (5, 1, 0, 0)
+    assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (
+        5,
+        1,
+        0,
+        0,
+    )
     assert evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options) == result
 
 
 def test_duplicate_prompts_stay_two_problems(model):
     """Pitfall: duplicate prompts merged. Each copy has k responses of its own."""
-    responses = evaluate(model, SmallAlphabet(), ["one", "one"], ["1", "2"], k=3, budget=5, stop_ids=set())["responses"]
+    responses = evaluate(
+        model, SmallAlphabet(), ["one", "one"], ["1", "2"], k=3, budget=5, stop_ids=set()
+    )["responses"]
     assert len(responses) == 6 and responses[:3] != responses[3:]
 
 
-NUMBERS = dict.fromkeys(("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty", "pass_at_k"), 0.0) | {"k": 1, "problems": 4}
+NUMBERS = dict.fromkeys(
+    ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty", "pass_at_k"),
+    0.0,
+) | {"k": 1, "problems": 4}
 
 
 def test_the_summary_compares_the_start_with_the_end(monkeypatch, tmp_path):
     """Before is the first measurement of the table, after the last; the stages are all but the first."""
-    monkeypatch.setattr("plot.draw_run", lambda folder: folder)
-    table = [{"name": f"row {i}"} | {mode: NUMBERS | {"accuracy": i / 10} for mode in MODES} for i in range(3)]
-    report(SimpleNamespace(folder=tmp_path, config=SimpleNamespace(full_budget=64), seconds=lambda: 1.0,
-                           state=SimpleNamespace(evaluations=table, step=2, generated_tokens=5, flops=7)))
+    monkeypatch.setattr("support.plot.draw_run", lambda folder: folder)
+    table = [
+        {"name": f"row {i}"} | {mode: NUMBERS | {"accuracy": i / 10} for mode in MODES}
+        for i in range(3)
+    ]
+    report(
+        SimpleNamespace(
+            folder=tmp_path,
+            config=SimpleNamespace(full_budget=64),
+            seconds=lambda: 1.0,
+            state=SimpleNamespace(evaluations=table, step=2, generated_tokens=5, flops=7),
+        )
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert all(summary["before"][mode]["accuracy"] == 0 and summary["after"][mode]["accuracy"] == 0.2 for mode in MODES)
+    assert all(
+        summary["before"][mode]["accuracy"] == 0 and summary["after"][mode]["accuracy"] == 0.2
+        for mode in MODES
+    )
     assert summary["stages"] == table[1:]
 
 
 def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
     """First with the prompt x, then with the empty block behind it, on the same problems."""
     seen = []
-    monkeypatch.setattr(eval_module, "evaluate", lambda model, tokenizer, prompts, *_, **__: seen.append(prompts) or NUMBERS | {"responses": []})
+    monkeypatch.setattr(
+        eval_module,
+        "evaluate",
+        lambda model, tokenizer, prompts, *_, **__: (
+            seen.append(prompts) or NUMBERS | {"responses": []}
+        ),
+    )
     eval_module.main(["--problems", "2", "--device", "cpu"])
     thinking, free = seen
     assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["thinking", "thinking-free"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "thinking",
+        "thinking-free",
+    ]
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):

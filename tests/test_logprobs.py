@@ -17,12 +17,18 @@ from rollout import generate, sample_tokens
 def projection(count=50, width=12, vocabulary=30):
     """Random hidden states (N, H), weight (V, H), targets (N,) and an incoming gradient (N,)."""
     g = torch.Generator().manual_seed(0)
-    return (torch.randn(count, width, generator=g), torch.randn(vocabulary, width, generator=g), torch.randint(vocabulary, (count,), generator=g),
-            torch.randn(count, generator=g))
+    return (
+        torch.randn(count, width, generator=g),
+        torch.randn(vocabulary, width, generator=g),
+        torch.randint(vocabulary, (count,), generator=g),
+        torch.randn(count, generator=g),
+    )
 
 
 def naive_logprobs(hidden, weight, targets, temperature):
-    return torch.log_softmax(hidden @ weight.T / temperature, dim=-1).gather(1, targets[:, None])[:, 0]
+    return torch.log_softmax(hidden @ weight.T / temperature, dim=-1).gather(1, targets[:, None])[
+        :, 0
+    ]
 
 
 def backward(function, hidden, weight, grad):
@@ -38,8 +44,18 @@ def backward(function, hidden, weight, grad):
 def test_token_logprobs_equal_log_softmax_in_float64(temperature, chunk):
     """Values and both gradients, whatever the chunk, temperature included."""
     hidden, weight, targets, grad = projection()
-    ours = backward(lambda h, w: token_logprobs(h, w, targets, temperature=temperature, chunk=chunk), hidden, weight, grad)
-    exact = backward(lambda h, w: naive_logprobs(h, w, targets, temperature), hidden.double(), weight.double(), grad)
+    ours = backward(
+        lambda h, w: token_logprobs(h, w, targets, temperature=temperature, chunk=chunk),
+        hidden,
+        weight,
+        grad,
+    )
+    exact = backward(
+        lambda h, w: naive_logprobs(h, w, targets, temperature),
+        hidden.double(),
+        weight.double(),
+        grad,
+    )
     for a, b in zip(ours, exact):
         torch.testing.assert_close(a, b.float(), atol=1e-4, rtol=1e-4)
 
@@ -58,10 +74,15 @@ def test_bf16_is_no_worse_than_naive_bf16():
     """Pitfall: dtype. Softmax in fp32, and the weight's gradient summed over chunks in fp32, beat the plain bf16 computation."""
     hidden, weight, targets, grad = projection(count=1024, vocabulary=500)
     hidden, weight = hidden.bfloat16(), weight.bfloat16()
-    exact = backward(lambda h, w: naive_logprobs(h, w, targets, 1.0), hidden.double(), weight.double(), grad)
+    exact = backward(
+        lambda h, w: naive_logprobs(h, w, targets, 1.0), hidden.double(), weight.double(), grad
+    )
     naive = backward(lambda h, w: naive_logprobs(h, w, targets, 1.0), hidden, weight, grad)
     ours = backward(lambda h, w: token_logprobs(h, w, targets, chunk=8), hidden, weight, grad)
-    errors = [[((a.double() - e).norm() / e.norm()).item() for a, e in zip(values, exact)] for values in (ours, naive)]
+    errors = [
+        [((a.double() - e).norm() / e.norm()).item() for a, e in zip(values, exact)]
+        for values in (ours, naive)
+    ]
     assert all(o <= 1.05 * n for o, n in zip(*errors))
     assert [v.dtype for v in ours] == [torch.float32, torch.bfloat16, torch.bfloat16]
 
@@ -75,7 +96,9 @@ class LargestTensor(TorchDispatchMode):
         self.products += function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_)
         result = function(*args, **kwargs or {})
         for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            self.elements = max(self.elements, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
+            self.elements = max(
+                self.elements, tensor.numel() if isinstance(tensor, torch.Tensor) else 0
+            )
         return result
 
 
@@ -83,8 +106,15 @@ def test_the_logits_never_exist_at_once():
     """Forward and backward hold one chunk of logits, 16 tokens of 512; and nothing of that size is kept between them."""
     hidden, weight, targets, _ = projection(count=256, width=8, vocabulary=512)
     saved = []
-    with LargestTensor() as largest, torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        token_logprobs(hidden.requires_grad_(), weight.requires_grad_(), targets, chunk=16).sum().backward()
+    with (
+        LargestTensor() as largest,
+        torch.autograd.graph.saved_tensors_hooks(
+            lambda t: saved.append(t.numel()) or t, lambda t: t
+        ),
+    ):
+        token_logprobs(
+            hidden.requires_grad_(), weight.requires_grad_(), targets, chunk=16
+        ).sum().backward()
     assert largest.elements <= 16 * 512
     assert max(saved) <= weight.numel()
 
@@ -102,8 +132,11 @@ def test_logprobs_are_never_positive():
 def off_policy(logprobs):
     """Old log-probs that put ratios on both sides of both clips, advantages of both signs, uneven weights; all (N,)."""
     g = torch.Generator().manual_seed(1)
-    return (logprobs + 0.5 * torch.randn(len(logprobs), generator=g), torch.randn(len(logprobs), generator=g),
-            torch.rand(len(logprobs), generator=g))
+    return (
+        logprobs + 0.5 * torch.randn(len(logprobs), generator=g),
+        torch.randn(len(logprobs), generator=g),
+        torch.rand(len(logprobs), generator=g),
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50, None])
@@ -114,10 +147,14 @@ def test_fused_policy_loss_equals_the_plain_one_in_float64(temperature, chunk):
     batch = off_policy(naive_logprobs(hidden, weight, targets, temperature))
 
     def fused(h, w):
-        return fused_policy_loss(h, w, targets, *batch, temperature=temperature, eps_low=0.1, eps_high=0.3, chunk=chunk)
+        return fused_policy_loss(
+            h, w, targets, *batch, temperature=temperature, eps_low=0.1, eps_high=0.3, chunk=chunk
+        )
 
     def plain(h, w):
-        return policy_loss(naive_logprobs(h, w, targets, temperature), *batch, eps_low=0.1, eps_high=0.3)
+        return policy_loss(
+            naive_logprobs(h, w, targets, temperature), *batch, eps_low=0.1, eps_high=0.3
+        )
 
     scale = torch.tensor(3.0)  # as a loss that is divided or added to before backward would bring
     ours = backward(lambda h, w: fused(h, w)[0], hidden, weight, scale)
@@ -125,7 +162,9 @@ def test_fused_policy_loss_equals_the_plain_one_in_float64(temperature, chunk):
     for a, b in zip(ours, exact):
         torch.testing.assert_close(a, b.float(), atol=1e-4, rtol=1e-4)
     _, logprobs, clipped = fused(hidden, weight)
-    torch.testing.assert_close(logprobs, naive_logprobs(hidden, weight, targets, temperature), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        logprobs, naive_logprobs(hidden, weight, targets, temperature), atol=1e-4, rtol=0
+    )
     assert 0 < clipped < 1 and clipped == pytest.approx(plain(hidden, weight)[1].item())
 
 
@@ -135,8 +174,12 @@ def test_only_one_input_of_the_fused_loss_may_need_a_gradient(frozen):
     hidden, weight, targets, _ = projection()
     batch = off_policy(naive_logprobs(hidden, weight, targets, 1.0))
     free = (hidden if frozen == "weight" else weight).requires_grad_()
-    [ours] = torch.autograd.grad(fused_policy_loss(hidden, weight, targets, *batch, chunk=7)[0], free)
-    [exact] = torch.autograd.grad(policy_loss(naive_logprobs(hidden, weight, targets, 1.0), *batch)[0], free)
+    [ours] = torch.autograd.grad(
+        fused_policy_loss(hidden, weight, targets, *batch, chunk=7)[0], free
+    )
+    [exact] = torch.autograd.grad(
+        policy_loss(naive_logprobs(hidden, weight, targets, 1.0), *batch)[0], free
+    )
     torch.testing.assert_close(ours, exact, atol=1e-4, rtol=1e-4)
 
 
@@ -145,7 +188,9 @@ def test_the_fused_loss_never_holds_the_logits_and_makes_each_once():
     hidden, weight, targets, _ = projection(count=256, width=8, vocabulary=512)
     batch = off_policy(naive_logprobs(hidden, weight, targets, 1.0))
     with LargestTensor() as seen:
-        fused_policy_loss(hidden.requires_grad_(), weight.requires_grad_(), targets, *batch, chunk=16)[0].backward()
+        fused_policy_loss(
+            hidden.requires_grad_(), weight.requires_grad_(), targets, *batch, chunk=16
+        )[0].backward()
     assert seen.elements <= 16 * 512
     assert seen.products == 3 * 256 // 16
 
@@ -156,12 +201,31 @@ def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
     hidden, weight = (3 * hidden).bfloat16(), weight.bfloat16()
     targets = (hidden.float() @ weight.float().T).argmax(dim=-1)
     # Never clipped: where the clip sets in, bf16 logits decide by chance.
-    batch, clip = off_policy(naive_logprobs(hidden.double(), weight.double(), targets, 1.0).float()), (100.0, 100.0)
-    exact, naive = (backward(lambda h, w: policy_loss(naive_logprobs(h, w, targets, 1.0), *batch, *clip)[0], h, w, torch.tensor(1.0))
-                    for h, w in ((hidden.double(), weight.double()), (hidden, weight)))
-    ours = backward(lambda h, w: fused_policy_loss(h, w, targets, *batch, eps_low=100.0, eps_high=100.0, chunk=8)[0],
-                    hidden, weight, torch.tensor(1.0))
-    errors = [[((a.double() - e).norm() / e.norm()).item() for a, e in zip(values[1:], exact[1:])] for values in (ours, naive)]
+    batch, clip = (
+        off_policy(naive_logprobs(hidden.double(), weight.double(), targets, 1.0).float()),
+        (100.0, 100.0),
+    )
+    exact, naive = (
+        backward(
+            lambda h, w: policy_loss(naive_logprobs(h, w, targets, 1.0), *batch, *clip)[0],
+            h,
+            w,
+            torch.tensor(1.0),
+        )
+        for h, w in ((hidden.double(), weight.double()), (hidden, weight))
+    )
+    ours = backward(
+        lambda h, w: fused_policy_loss(
+            h, w, targets, *batch, eps_low=100.0, eps_high=100.0, chunk=8
+        )[0],
+        hidden,
+        weight,
+        torch.tensor(1.0),
+    )
+    errors = [
+        [((a.double() - e).norm() / e.norm()).item() for a, e in zip(values[1:], exact[1:])]
+        for values in (ours, naive)
+    ]
     assert all(o <= 1.05 * n for o, n in zip(*errors))
 
 
@@ -209,7 +273,9 @@ def test_a_masked_token_is_never_drawn():
     masked = -math.inf
     logits = torch.tensor([masked, 1.0, masked, 1.0, masked, masked]).repeat(4, 1)
     tokens, logprobs = sample_tokens(logits, torch.tensor([0.0, 0.49, 0.51, 1 - 2**-24]), 1.0)
-    assert tokens.tolist() == [1, 1, 3, 3] and logprobs.tolist() == pytest.approx([math.log(0.5)] * 4)
+    assert tokens.tolist() == [1, 1, 3, 3] and logprobs.tolist() == pytest.approx(
+        [math.log(0.5)] * 4
+    )
 
 
 def test_bf16_sampler_and_trainer_agree_roughly(make_model):

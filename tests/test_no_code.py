@@ -6,10 +6,10 @@ import pickle
 
 import pytest
 
-import tfpi
+import thinkfree
 from reward import math_reward
-from load import ModelError, load_model
-from run import resumed_run
+from support.model import ModelError, load_model
+from support.run import resumed_run
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def payload(tmp_path):
     return pickle.dumps(Payload()), f"open({str(mark)!r}, 'w').close()", mark
 
 
-@pytest.mark.parametrize("file", ["optimizer.safetensors", "optimizer.pt", "model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    "file", ["optimizer.safetensors", "optimizer.pt", "model.safetensors", "pytorch_model.bin"]
+)
 def test_a_pickle_in_a_checkpoint_is_not_loaded(file, small_run, payload):
     """Whatever its name: torch.load without weights_only would run it."""
     small_run.save_checkpoint()
@@ -53,10 +55,13 @@ def change_json(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-@pytest.mark.parametrize("file, auto", [
-    ("config.json", {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}),
-    ("tokenizer_config.json", {"AutoTokenizer": ["evil.Evil", None]}),
-])
+@pytest.mark.parametrize(
+    "file, auto",
+    [
+        ("config.json", {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["evil.Evil", None]}),
+    ],
+)
 def test_the_code_of_a_models_repository_is_not_run(file, auto, model_folder, payload):
     """auto_map names Python files that come with a model; nobody is asked whether to run them, either."""
     (model_folder / "evil.py").write_text(payload[1])
@@ -75,22 +80,29 @@ def test_a_model_cannot_ask_for_a_kernel_from_the_hub(key, model_folder):
     assert load_model(str(model_folder), "cpu")[0].config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("template", [
-    "{{% for c in ''.__class__.__mro__[1].__subclasses__() %}}{{{{ c.__init__.__globals__ }}}}{{% endfor %}}",
-    "{{{{ cycler.__init__.__globals__.os.system('touch {mark}') }}}}",
-])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{% for c in ''.__class__.__mro__[1].__subclasses__() %}}{{{{ c.__init__.__globals__ }}}}{{% endfor %}}",
+        "{{{{ cycler.__init__.__globals__.os.system('touch {mark}') }}}}",
+    ],
+)
 def test_a_chat_template_runs_nothing(template, small, payload):
     """Templates are programs, too, in a sandbox: what leaves it is an error, in one sentence."""
     tokenizer = small[1].__class__.from_pretrained(small[0].name_or_path)
     tokenizer.chat_template = template.format(mark=payload[2])
     with pytest.raises(ModelError, match="chat template"):
-        tfpi.render(tokenizer, "What is 1 + 1?", "", True)
+        thinkfree.render(tokenizer, "What is 1 + 1?", "", True)
     assert not payload[2].exists()
 
 
 def test_answers_and_problems_run_nothing(payload):
     """The reward reads what a model wrote: it must not evaluate it."""
-    for text in (payload[1], f"__import__('os').system('touch {payload[2]}')", rf"\write18{{touch {payload[2]}}}"):
+    for text in (
+        payload[1],
+        f"__import__('os').system('touch {payload[2]}')",
+        rf"\write18{{touch {payload[2]}}}",
+    ):
         math_reward(f"\\boxed{{{text}}}", "4")
         math_reward("\\boxed{4}", text)
     assert not payload[2].exists()

@@ -10,7 +10,17 @@ from fractions import Fraction
 
 import pytest
 
-from problems import DATA, FAMILIES, DataError, draw_problem, load_data, load_problems, load_split, take_problems, write_splits
+from problems import (
+    DATA,
+    FAMILIES,
+    DataError,
+    draw_problem,
+    load_data,
+    load_problems,
+    load_split,
+    take_problems,
+    write_splits,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,10 +31,19 @@ SPLITS = ("train", "validation", "test")
 
 def calculate(expression):
     """The exact value of an expression of whole numbers, + - * / and brackets, by Python's own parser."""
-    operators = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+    operators = {
+        ast.Add: operator.add,
+        ast.Sub: operator.sub,
+        ast.Mult: operator.mul,
+        ast.Div: operator.truediv,
+    }
 
     def value(node):
-        return operators[type(node.op)](value(node.left), value(node.right)) if isinstance(node, ast.BinOp) else Fraction(node.value)
+        return (
+            operators[type(node.op)](value(node.left), value(node.right))
+            if isinstance(node, ast.BinOp)
+            else Fraction(node.value)
+        )
 
     return value(ast.parse(expression, mode="eval").body)
 
@@ -34,7 +53,9 @@ def solve_arithmetic(question):
 
 
 def solve_remainder(question):
-    expression, divisor = re.fullmatch(r"What is the remainder when (.+) is divided by (\d+)\?", question).groups()
+    expression, divisor = re.fullmatch(
+        r"What is the remainder when (.+) is divided by (\d+)\?", question
+    ).groups()
     return calculate(expression) % int(divisor)
 
 
@@ -43,7 +64,9 @@ def solve_fraction(question):
     value = Fraction(share) * int(whole)
     for sentence in re.findall(r"[^.]+\.", then):
         n = int(re.search(r"\d+", sentence)[0])
-        value = {"Add": value + n, "Take": value - n, "Multiply": value * n, "Divide": value / n}[sentence.split()[0]]
+        value = {"Add": value + n, "Take": value - n, "Multiply": value * n, "Divide": value / n}[
+            sentence.split()[0]
+        ]
     return value
 
 
@@ -53,13 +76,27 @@ def solve_story(question):
     for sentence in sentences:
         n = int(re.search(r"\d+", sentence)[0])
         verb = re.search(r"finds|buys|loses|sells|has|grows|shares|falls|packs", sentence)[0]
-        value = {"finds": value + n, "buys": value + n, "loses": value - n, "sells": value - n, "has": value * n, "grows": value * n,
-                 "shares": value / n, "falls": value / n, "packs": value % n}[verb]
+        value = {
+            "finds": value + n,
+            "buys": value + n,
+            "loses": value - n,
+            "sells": value - n,
+            "has": value * n,
+            "grows": value * n,
+            "shares": value / n,
+            "falls": value / n,
+            "packs": value % n,
+        }[verb]
     assert ("left over" in asked) == ("packs" in question)
     return value
 
 
-SOLVERS = {"arithmetic": solve_arithmetic, "remainder": solve_remainder, "fraction": solve_fraction, "story": solve_story}
+SOLVERS = {
+    "arithmetic": solve_arithmetic,
+    "remainder": solve_remainder,
+    "fraction": solve_fraction,
+    "story": solve_story,
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,7 +115,9 @@ class CountedRandom(random.Random):
 
     def randint(self, low, high):
         self.draws += 1
-        assert self.draws < 3_000_000, "the generator searches without end: no numbers fit its operations"
+        assert self.draws < 3_000_000, (
+            "the generator searches without end: no numbers fit its operations"
+        )
         return super().randint(low, high)
 
 
@@ -95,7 +134,13 @@ def test_start_and_ops_lead_to_the_answer():
     for p in (draw_problem(rng) for _ in range(500)):
         value = Fraction(p.start)
         for symbol, n in p.ops:
-            value = {"+": value + n, "-": value - n, "*": value * n, "/": value / n, "%": value % n}[symbol]
+            value = {
+                "+": value + n,
+                "-": value - n,
+                "*": value * n,
+                "/": value / n,
+                "%": value % n,
+            }[symbol]
         assert value == int(p.answer) and p.level == len(p.ops)
 
 
@@ -112,14 +157,20 @@ def test_no_question_is_in_two_splits_or_twice_in_one():
 def test_the_bundled_files_are_what_the_generator_writes(tmp_path):
     """Data and generator belong together, byte for byte."""
     write_splits(tmp_path)
-    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == {f"{s}.jsonl": (DATA / f"{s}.jsonl").read_bytes() for s in SPLITS}
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == {
+        f"{s}.jsonl": (DATA / f"{s}.jsonl").read_bytes() for s in SPLITS
+    }
 
 
 def test_every_split_has_every_family_and_level():
     """No split lacks a kind of problem."""
     for split in SPLITS:
         kinds = {(p.family, p.level) for p in load_split(split)}
-        assert kinds >= {(f, level) for f in FAMILIES for level in (2, 3)} | {("arithmetic", 1), ("story", 1), ("remainder", 1)}
+        assert kinds >= {(f, level) for f in FAMILIES for level in (2, 3)} | {
+            ("arithmetic", 1),
+            ("story", 1),
+            ("remainder", 1),
+        }
 
 
 def test_without_a_file_the_bundled_splits_are_used():
@@ -132,22 +183,45 @@ def test_without_a_file_the_bundled_splits_are_used():
 
 
 def write(path, *lines):
-    path.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+    path.write_bytes(
+        b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    )
     return path
 
 
 def test_the_loader_knows_the_usual_names(tmp_path):
     """problem, question, prompt; answer, solution, target; numbers as answers; blank lines and Windows line ends."""
-    path = write(tmp_path / "own.jsonl", {"problem": "a", "answer": "1"}, b"", {"question": "b", "solution": 2}, b"  \r",
-                 {"prompt": "c", "target": " 0.5 ", "family": "f", "level": 3}, {"question": "é", "answer": "∞"})
+    path = write(
+        tmp_path / "own.jsonl",
+        {"problem": "a", "answer": "1"},
+        b"",
+        {"question": "b", "solution": 2},
+        b"  \r",
+        {"prompt": "c", "target": " 0.5 ", "family": "f", "level": 3},
+        {"question": "é", "answer": "∞"},
+    )
     assert [(p.problem, p.answer, p.family, p.level) for p in load_problems(path)] == [
-        ("a", "1", "", 0), ("b", "2", "", 0), ("c", "0.5", "f", 3), ("é", "∞", "", 0)]
+        ("a", "1", "", 0),
+        ("b", "2", "", 0),
+        ("c", "0.5", "f", 3),
+        ("é", "∞", "", 0),
+    ]
 
 
-@pytest.mark.parametrize("line, words", [
-    (b'{"problem": "a", "answer"', "not JSON"), (["a", "1"], "not an object"), ({"problem": "a"}, "'answer'"), ({"answer": "1"}, "'problem'"),
-    ({"problem": "a", "answer": " "}, "'answer'"), ({"problem": "a", "answer": True}, "'answer'"), ({"problem": "a", "answer": None}, "'answer'"),
-    (b'{"problem": "\xff", "answer": "1"}', "UTF-8")], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        (b'{"problem": "a", "answer"', "not JSON"),
+        (["a", "1"], "not an object"),
+        ({"problem": "a"}, "'answer'"),
+        ({"answer": "1"}, "'problem'"),
+        ({"problem": "a", "answer": " "}, "'answer'"),
+        ({"problem": "a", "answer": True}, "'answer'"),
+        ({"problem": "a", "answer": None}, "'answer'"),
+        (b'{"problem": "\xff", "answer": "1"}', "UTF-8"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_bad_line_is_named(tmp_path, line, words):
     """The message has the file, the number of the line (blank ones counted) and what is wrong with it."""
     path = write(tmp_path / "own.jsonl", {"problem": "a", "answer": "1"}, b"", line)
@@ -183,7 +257,10 @@ def test_own_data_is_split_without_overlap(tmp_path, count, held):
 
 def test_copies_of_a_question_do_not_leak(tmp_path):
     """A question that a file has twice must not be trained on and tested on."""
-    path = write(tmp_path / "own.jsonl", *({"problem": f"question {i % 50}", "answer": i % 50} for i in range(100)))
+    path = write(
+        tmp_path / "own.jsonl",
+        *({"problem": f"question {i % 50}", "answer": i % 50} for i in range(100)),
+    )
     train, validation, test = ({p.problem for p in split} for split in load_data(path))
     assert not train & (validation | test) and not validation & test
 

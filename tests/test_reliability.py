@@ -11,20 +11,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY_RUN
 from safetensors.torch import load_file
 
-import checkpoint
-import run as run_module
+import support.disk as disk
+import support.run as run_module
 import tfpi
-from conftest import TINY_RUN
-from load import ModelError
-from run import Run, new_run, resumed_run
+from support.model import ModelError
+from support.run import Run, new_run, resumed_run
 
 pytestmark = pytest.mark.usefixtures("users_threads")
 ROOT = Path(__file__).resolve().parent.parent
 
 # A checkpoint after each step, a validation after every second; budgets under which some responses are right.
-OPTIONS = TINY_RUN | {"save_every": 1, "validate_every": 2, "eval_problems": 2, "validation_problems": 2, "budgets": "40,48"}
+OPTIONS = TINY_RUN | {
+    "save_every": 1,
+    "validate_every": 2,
+    "eval_problems": 2,
+    "validation_problems": 2,
+    "budgets": "40,48",
+}
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 
 
@@ -53,12 +59,19 @@ def trained_a_step(options):
 
 def outcome(folder):
     """What a run leaves: weights and optimizer of its last checkpoint, models of its stages, metrics without their times, measurements."""
-    last, = folder.glob("checkpoint-*")
-    tensors = {str(path.relative_to(folder)): load_file(path) for path in folder.rglob("*.safetensors")}
+    (last,) = folder.glob("checkpoint-*")
+    tensors = {
+        str(path.relative_to(folder)): load_file(path) for path in folder.rglob("*.safetensors")
+    }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return ({file: {name: tensor.numpy().tobytes() for name, tensor in named.items()} for file, named in tensors.items()},
-            [{key: value for key, value in line.items() if key not in TIMES} for line in lines],
-            json.loads((last / "state.json").read_text()) | {"seconds": 0})
+    return (
+        {
+            file: {name: tensor.numpy().tobytes() for name, tensor in named.items()}
+            for file, named in tensors.items()
+        },
+        [{key: value for key, value in line.items() if key not in TIMES} for line in lines],
+        json.loads((last / "state.json").read_text()) | {"seconds": 0},
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -71,7 +84,9 @@ def uninterrupted(tmp_path_factory, users_threads):
     folder = tmp_path_factory.mktemp("whole") / "run"
     trained(OPTIONS | {"out": str(folder)})
     expected = outcome(folder)
-    assert sum(line["updates"] > 0 for line in expected[1]) >= 3  # or there would be no optimizer to lose
+    assert (
+        sum(line["updates"] > 0 for line in expected[1]) >= 3
+    )  # or there would be no optimizer to lose
     return expected
 
 
@@ -94,16 +109,21 @@ def tear_a_line(run, line):
     raise Killed
 
 
-@pytest.mark.parametrize("owner, name, call", [
-    (tfpi, "measure_both", 1),  # the evaluation before training: no checkpoint yet
-    (run_module, "save_optimizer", 3),  # a checkpoint is half written
-    (checkpoint.os, "replace", 5),  # it is whole, but has not its name yet
-    (run_module, "remove_folder", 1),  # it has its name, the one before is still there
-    (checkpoint.shutil, "rmtree", 5),  # the one before is half removed
-    (tfpi, "save_model", 1),  # stage 1 is over, its model half written
-    (tfpi, "measure_both", 2),  # its model is written, but not measured
-])
-def test_a_killed_run_ends_as_if_nothing_had_happened(owner, name, call, options, tmp_path, uninterrupted):
+@pytest.mark.parametrize(
+    "owner, name, call",
+    [
+        (tfpi, "measure_both", 1),  # the evaluation before training: no checkpoint yet
+        (run_module, "save_optimizer", 3),  # a checkpoint is half written
+        (disk.os, "replace", 5),  # it is whole, but has not its name yet
+        (run_module, "remove_folder", 1),  # it has its name, the one before is still there
+        (disk.shutil, "rmtree", 5),  # the one before is half removed
+        (tfpi, "save_model", 1),  # stage 1 is over, its model half written
+        (tfpi, "measure_both", 2),  # its model is written, but not measured
+    ],
+)
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    owner, name, call, options, tmp_path, uninterrupted
+):
     """Killed at its most delicate moments and resumed: weights, optimizer, metrics and measurements are equal, bit for bit."""
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
         kill_in(monkeypatch, owner, name, call)
@@ -115,7 +135,11 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(owner, name, call, options
 def test_a_torn_line_of_metrics_is_written_again(options, tmp_path, uninterrupted, monkeypatch):
     """Killed while the third step's line was written: it stands there once, and whole."""
     log = Run.log
-    monkeypatch.setattr(Run, "log", lambda run, line: tear_a_line(run, line) if line["step"] == 3 else log(run, line))
+    monkeypatch.setattr(
+        Run,
+        "log",
+        lambda run, line: tear_a_line(run, line) if line["step"] == 3 else log(run, line),
+    )
     with pytest.raises(Killed):
         trained(options)
     monkeypatch.undo()
@@ -125,7 +149,7 @@ def test_a_torn_line_of_metrics_is_written_again(options, tmp_path, uninterrupte
 
 def test_there_is_no_run_without_its_options(options, tmp_path, monkeypatch):
     """Killed while config.json is written: the run's folder is not there yet, so the same command starts it."""
-    kill_in(monkeypatch, checkpoint.os, "replace", 1)
+    kill_in(monkeypatch, disk.os, "replace", 1)
     with pytest.raises(Killed):
         new_run(options)
     assert not (tmp_path / "run").exists()
@@ -142,7 +166,16 @@ def test_metrics_are_never_written_again_when_resuming(options, tmp_path, monkey
     assert metrics.read_text() == text and metrics.stat().st_ino == inode
 
 
-@pytest.mark.parametrize("name, value", [("model", "qwen3-4b"), ("recipe", "direct"), ("seed", 1), ("data", "other.jsonl"), ("budgets", "8,16")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("model", "qwen3-4b"),
+        ("recipe", "direct"),
+        ("seed", 1),
+        ("data", "other.jsonl"),
+        ("budgets", "8,16"),
+    ],
+)
 def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
     new_run(options)
     with pytest.raises(ValueError, match=f"--{name} .*cannot change"):
@@ -150,12 +183,16 @@ def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
 
 
 def test_two_processes_never_work_in_one_folder(small_run):
-    hold = "import checkpoint, pathlib, sys; held = checkpoint.lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    hold = "import support.disk, pathlib, sys; held = support.disk.lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
     small_run.lock.close()
     command = [sys.executable, "-c", hold, str(small_run.folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ValueError, match="another process is at work on the run in .*Wait for it to end"):
+        with pytest.raises(
+            ValueError, match="another process is at work on the run in .*Wait for it to end"
+        ):
             resumed_run({"out": str(small_run.folder)})
         other.kill()  # a lock ends with its process
     resumed_run({"out": str(small_run.folder)})
@@ -205,7 +242,9 @@ def command_line(options):
     return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
 
-def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, handlers, monkeypatch, tmp_path):
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
+    options, handlers, monkeypatch, tmp_path
+):
     """What a job scheduler sends is answered like Ctrl-C (test_run.py): the step is done, then saved."""
     step = tfpi.train_step
 
@@ -221,6 +260,7 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, handlers, mo
 
 def test_a_second_signal_stops_at_once(options, handlers, monkeypatch):
     """The step that is being done is not waited for; the last checkpoint stays."""
+
     def two_signals(run, stage):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -254,17 +294,23 @@ def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
 def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
     """Files and folder are flushed before the rename, or a power cut could leave a whole name on half a checkpoint."""
     done, rename = [], os.replace
-    monkeypatch.setattr(checkpoint, "flush", lambda path: done.append(Path(path).name))
-    monkeypatch.setattr(checkpoint.os, "replace", lambda *paths: done.append("rename") or rename(*paths))
-    checkpoint.write_folder(tmp_path / "final", lambda folder: (folder / "weights").write_text("1"))
+    monkeypatch.setattr(disk, "flush", lambda path: done.append(Path(path).name))
+    monkeypatch.setattr(disk.os, "replace", lambda *paths: done.append("rename") or rename(*paths))
+    disk.write_folder(tmp_path / "final", lambda folder: (folder / "weights").write_text("1"))
     assert sorted(done[:2]) == ["partial", "weights"] and done[2:] == ["rename", tmp_path.name]
 
 
 def damage(path):
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-FILES = ["model.safetensors", "optimizer.safetensors", "state.json", "config.json", "tokenizer.json"]
+FILES = [
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "config.json",
+    "tokenizer.json",
+]
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -279,7 +325,9 @@ def test_a_truncated_checkpoint_is_named(file, options):
     assert path.exists()
 
 
-def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(options, tmp_path, uninterrupted, capsys):
+def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(
+    options, tmp_path, uninterrupted, capsys
+):
     """Killed before the older one was removed, and the newer one damaged: the run goes on from the older, to the same end."""
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
         kill_in(monkeypatch, run_module, "remove_folder", 2)
@@ -288,7 +336,7 @@ def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(options, tmp_pat
     run = resumed_run({"out": options["out"]})
     assert run.state.step == 1 and "checkpoint-2-0 cannot be used" in capsys.readouterr().err
     tfpi.train(run)
-    aside, = (tmp_path / "run").glob("damaged-*")
+    (aside,) = (tmp_path / "run").glob("damaged-*")
     assert len(list(aside.iterdir())) > 3
     for path in aside.glob("*.safetensors"):
         path.unlink()
@@ -300,7 +348,9 @@ def test_a_foreign_checkpoint_is_refused(options):
     run = new_run(options)
     (run.folder / "checkpoint-500").mkdir()
     (run.folder / "checkpoint-500" / "state.json").write_text('{"global_step": 500}')
-    with pytest.raises(ValueError, match="checkpoint-500 cannot be used.*state.json was not written by tfpi.py"):
+    with pytest.raises(
+        ValueError, match="checkpoint-500 cannot be used.*state.json was not written by tfpi.py"
+    ):
         resumed_run({"out": options["out"]})
 
 
@@ -312,14 +362,26 @@ def test_three_bad_steps_in_a_row_stop_the_run(options, monkeypatch):
     """The weights stay those before the steps, in a checkpoint; the steps are counted in the metrics."""
     run = new_run(options | {"steps": 10})
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    nothing = {"loss": 0.0, "clipped": 0.0, "logprob_gap": 0.0, "grad_norm": 0.0, "updates": 0, "skipped": 1}
+    nothing = {
+        "loss": 0.0,
+        "clipped": 0.0,
+        "logprob_gap": 0.0,
+        "grad_norm": 0.0,
+        "updates": 0,
+        "skipped": 1,
+    }
     monkeypatch.setattr(tfpi, "update", lambda *_: nothing)
     with pytest.raises(ValueError, match="3 steps in a row.*Lower --lr"):
         tfpi.train(run)
-    assert [json.loads(line)["skipped"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()] == [1, 1, 1]
+    assert [
+        json.loads(line)["skipped"]
+        for line in (run.folder / "metrics.jsonl").read_text().splitlines()
+    ] == [1, 1, 1]
     again = resumed_run({"out": options["out"]})
     assert again.state.step == 3
-    assert all(torch.equal(tensor, before[name]) for name, tensor in again.model.state_dict().items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in again.model.state_dict().items()
+    )
 
 
 def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(options):
@@ -360,10 +422,16 @@ def test_the_same_seed_is_the_same_run(options, tmp_path, uninterrupted):
 @pytest.mark.parametrize("change", [{"slots": 5}, {"micro_tokens": 100}])
 def test_how_the_work_is_cut_changes_rounding_only(change, options, tmp_path):
     """Slots of the sampler, and micro-batches: one step from the same weights moves them alike."""
-    (_, one), (_, other) = [load_file_of_step(trained(options | extra | {"steps": 1, "budgets": "40", "out": str(tmp_path / name)}))
-                            for name, extra in (("a", {}), ("b", change))]
+    (_, one), (_, other) = [
+        load_file_of_step(
+            trained(options | extra | {"steps": 1, "budgets": "40", "out": str(tmp_path / name)})
+        )
+        for name, extra in (("a", {}), ("b", change))
+    ]
     for name, tensor in one.items():
-        assert (tensor - other[name]).abs().max() <= 2e-5, name  # lr is 1e-4, which Adam makes of any gradient
+        assert (tensor - other[name]).abs().max() <= 2e-5, (
+            name
+        )  # lr is 1e-4, which Adam makes of any gradient
 
 
 def load_file_of_step(run):

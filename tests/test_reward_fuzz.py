@@ -4,9 +4,9 @@ import random
 import time
 
 import pytest
+from test_reward_golden import CASES
 
 from reward import Refuse, extract_answer, is_equivalent, math_reward, read, tidy
-from test_reward_golden import CASES
 
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})

@@ -7,10 +7,19 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 import rollout
-from load import ModelError, check_projection, load_model
 from rollout import generate, sample_tokens
+from support.model import ModelError, check_projection, load_model
 
-PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [4], [12, 3, 9], [1, 2, 3, 4, 5], [30, 20], [7] * 10, [21, 22, 23], [35, 1]]
+PROMPTS = [
+    [5, 6, 7, 8, 9, 10, 11],
+    [4],
+    [12, 3, 9],
+    [1, 2, 3, 4, 5],
+    [30, 20],
+    [7] * 10,
+    [21, 22, 23],
+    [35, 1],
+]
 STOPS = {2, 3, 4}  # an id of STOPS may stand in a prompt, as the end of an earlier turn does
 
 
@@ -53,7 +62,10 @@ def test_greedy_equals_a_loop_without_cache(make_model, family):
     """Slots, refill, compaction, mixed prompt lengths and the shared prefill change no token, in any family of models."""
     model = make_model(family)
     expected = [naive_greedy(model, p, 16, STOPS) for p in PROMPTS]
-    assert {finished for _, finished in expected} == {True, False}  # both kinds of end are exercised
+    assert {finished for _, finished in expected} == {
+        True,
+        False,
+    }  # both kinds of end are exercised
     rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3)
     assert [(r.response_ids, r.finished) for r in rollouts] == expected
 
@@ -63,16 +75,25 @@ def test_greedy_equals_transformers_generate_with_left_padding(model):
     width = max(map(len, PROMPTS))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in PROMPTS])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in PROMPTS])
-    theirs = model.generate(ids, attention_mask=mask, max_new_tokens=16, do_sample=False, eos_token_id=sorted(STOPS), pad_token_id=0)[:, width:].tolist()
+    theirs = model.generate(
+        ids,
+        attention_mask=mask,
+        max_new_tokens=16,
+        do_sample=False,
+        eos_token_id=sorted(STOPS),
+        pad_token_id=0,
+    )[:, width:].tolist()
     ours = tokens(generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0))
-    assert ours == [t[:len(o)] for t, o in zip(theirs, ours)]
+    assert ours == [t[: len(o)] for t, o in zip(theirs, ours)]
 
 
 def test_unwritten_cache_is_never_read(model):
     """What memory held before must not matter: a NaN in a masked place still spoils attention, since 0 * NaN is NaN."""
     torch.use_deterministic_algorithms(True)  # fills all uninitialised memory with NaN
     try:
-        rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3)
+        rollouts = generate(
+            model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3
+        )
     finally:
         torch.use_deterministic_algorithms(False)
     assert tokens(rollouts) == [naive_greedy(model, p, 16, STOPS)[0] for p in PROMPTS]
@@ -81,10 +102,20 @@ def test_unwritten_cache_is_never_read(model):
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_are_those_of_the_distribution_sampled_from(model, temperature):
     """Pitfall: temperature in the sampler but not in its log-probs."""
-    for r in generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=temperature, samples=2, slots=5):
+    for r in generate(
+        model,
+        PROMPTS,
+        max_new_tokens=12,
+        stop_ids=STOPS,
+        temperature=temperature,
+        samples=2,
+        slots=5,
+    ):
         for t, (token, logprob) in enumerate(zip(r.response_ids, r.logprobs, strict=True)):
             scores = next_logits(model, r.prompt_ids + r.response_ids[:t]).double() / temperature
-            assert logprob == pytest.approx(torch.log_softmax(scores, dim=0)[token].item(), abs=1e-4)
+            assert logprob == pytest.approx(
+                torch.log_softmax(scores, dim=0)[token].item(), abs=1e-4
+            )
 
 
 def test_works_in_bf16_autocast(make_model):
@@ -92,8 +123,11 @@ def test_works_in_bf16_autocast(make_model):
     model = make_model()
     with torch.autocast("cpu", torch.bfloat16):
         rollouts = generate(model, PROMPTS, max_new_tokens=8, stop_ids=STOPS, slots=3)
-    exact = [torch.log_softmax(next_logits(model, r.prompt_ids + r.response_ids[:t]), 0)[token]
-             for r in rollouts for t, token in enumerate(r.response_ids)]
+    exact = [
+        torch.log_softmax(next_logits(model, r.prompt_ids + r.response_ids[:t]), 0)[token]
+        for r in rollouts
+        for t, token in enumerate(r.response_ids)
+    ]
     assert (logprobs(rollouts) - torch.stack(exact)).abs().mean() < 0.05
 
 
@@ -123,7 +157,9 @@ def test_every_stop_id_stops_and_is_kept(model):
 def test_a_stop_id_as_the_last_token_of_the_budget_is_finished(model):
     """A response that fits the budget exactly is not truncated."""
     [r] = generate(model, [[7] * 10], max_new_tokens=40, stop_ids=STOPS, temperature=0)
-    [exact] = generate(model, [[7] * 10], max_new_tokens=len(r.response_ids), stop_ids=STOPS, temperature=0)
+    [exact] = generate(
+        model, [[7] * 10], max_new_tokens=len(r.response_ids), stop_ids=STOPS, temperature=0
+    )
     assert r.finished and exact == r
 
 
@@ -131,7 +167,9 @@ def test_pad_id_as_stop_id_is_harmless(model):
     """Pitfall: pad = eos. Id 0, which pads, stops responses and also stands inside prompts."""
     prompts = [[0], [5, 0, 6, 7, 8], [0, 0, 9], *PROMPTS]
     rollouts = generate(model, prompts, max_new_tokens=24, stop_ids={0}, temperature=0, slots=4)
-    assert [(r.response_ids, r.finished) for r in rollouts] == [naive_greedy(model, p, 24, {0}) for p in prompts]
+    assert [(r.response_ids, r.finished) for r in rollouts] == [
+        naive_greedy(model, p, 24, {0}) for p in prompts
+    ]
     assert {r.finished for r in rollouts} == {True, False}
 
 
@@ -142,7 +180,10 @@ def test_pad_id_as_stop_id_is_harmless(model):
 @pytest.mark.parametrize("slots", [1, 3, 5, 16])
 def test_few_slots_write_the_same_as_many(model, slots):
     """Pitfall: slot refill. The order in which requests find a place changes nothing that they write."""
-    few, many = (generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=3, seed=1, slots=n) for n in (slots, 999))
+    few, many = (
+        generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=3, seed=1, slots=n)
+        for n in (slots, 999)
+    )
     assert tokens(few) == tokens(many)
     torch.testing.assert_close(logprobs(few), logprobs(many), atol=1e-4, rtol=0)
 
@@ -150,7 +191,10 @@ def test_few_slots_write_the_same_as_many(model, slots):
 @pytest.mark.parametrize("slots", [3, 16])
 def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monkeypatch, slots):
     """Rows and length rounded up to powers of two: few shapes, and what the idle rows compute reaches nobody."""
-    exact, shapes = generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots), set()
+    exact, shapes = (
+        generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots),
+        set(),
+    )
 
     def capture(graphs, shape):
         shapes.add(shape)
@@ -167,6 +211,7 @@ def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monk
 
 def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypatch):
     """A warning, once a shape, and the same tokens."""
+
     def capture(graphs, shape):
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -180,18 +225,24 @@ def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypat
 def test_a_group_equals_separate_prompts(model):
     """Pitfall: shared prefix. One prefill for three samples gives what three prefills of the same prompt give."""
     together = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=3)
-    apart = generate(model, [p for p in PROMPTS for _ in range(3)], max_new_tokens=12, stop_ids=STOPS, samples=1)
+    apart = generate(
+        model, [p for p in PROMPTS for _ in range(3)], max_new_tokens=12, stop_ids=STOPS, samples=1
+    )
     assert tokens(together) == tokens(apart)
 
 
 def test_a_prompt_is_prefilled_once_for_its_group(model):
     """Eight samples of a prompt cost the prompt once: prefill is shared, only decoding is paid per sample."""
     seen = []
-    hook = model.base_model.register_forward_pre_hook(lambda module, args, inputs: seen.append(inputs["input_ids"].shape), with_kwargs=True)
+    hook = model.base_model.register_forward_pre_hook(
+        lambda module, args, inputs: seen.append(inputs["input_ids"].shape), with_kwargs=True
+    )
     generate(model, [[5, 6, 7, 8], [9, 10, 11, 12]], max_new_tokens=3, stop_ids=set(), samples=8)
     hook.remove()
     assert sum(rows * width for rows, width in seen if width > 1) == 8  # 2 prompts of 4 tokens
-    assert [shape for shape in seen if shape[1] == 1] == [(16, 1)] * 2  # the first of 3 tokens comes from the prefill
+    assert [shape for shape in seen if shape[1] == 1] == [
+        (16, 1)
+    ] * 2  # the first of 3 tokens comes from the prefill
 
 
 def test_later_prompts_change_nothing(model):
@@ -211,14 +262,20 @@ def test_duplicate_prompts_stay_two_groups(model):
 
 def test_the_seed_decides(model):
     """Same seed, same responses; another seed, others; and the samples of one prompt differ."""
-    first, again, other = (tokens(generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2, seed=s)) for s in (1, 1, 2))
+    first, again, other = (
+        tokens(generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2, seed=s))
+        for s in (1, 1, 2)
+    )
     assert first == again != other
     assert first[0] != first[1]
 
 
 def test_temperature_zero_is_certain(model):
     """Greedy decoding ignores the seed, and each of its tokens has probability 1."""
-    one, two = (generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=0, seed=s) for s in (1, 2))
+    one, two = (
+        generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=0, seed=s)
+        for s in (1, 2)
+    )
     assert one == two
     assert not logprobs(one).any()
 
@@ -226,8 +283,19 @@ def test_temperature_zero_is_certain(model):
 def test_progress_counts_tokens_and_responses(model):
     """The progress bar's numbers add up to all tokens and all responses."""
     seen = []
-    rollouts = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2, slots=6, progress=lambda *counts: seen.append(counts))
-    assert [sum(counts) for counts in zip(*seen)] == [sum(map(len, tokens(rollouts))), len(rollouts)]
+    rollouts = generate(
+        model,
+        PROMPTS,
+        max_new_tokens=12,
+        stop_ids=STOPS,
+        samples=2,
+        slots=6,
+        progress=lambda *counts: seen.append(counts),
+    )
+    assert [sum(counts) for counts in zip(*seen)] == [
+        sum(map(len, tokens(rollouts))),
+        len(rollouts),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,7 +306,11 @@ def test_progress_counts_tokens_and_responses(model):
 def test_frequencies_match_the_probabilities(temperature):
     """Many draws from one distribution come out as often as it says."""
     logits = torch.tensor([0.0, 2.0, -1.0, 1.0, 0.5, -3.0])
-    drawn, _ = sample_tokens(logits.repeat(20000, 1), torch.rand(20000, generator=torch.Generator().manual_seed(0)), temperature)
+    drawn, _ = sample_tokens(
+        logits.repeat(20000, 1),
+        torch.rand(20000, generator=torch.Generator().manual_seed(0)),
+        temperature,
+    )
     assert_drawn_from((logits / temperature).softmax(0), torch.bincount(drawn, minlength=6))
 
 
@@ -246,12 +318,14 @@ def test_pairs_of_tokens_match_their_joint_probability(model):
     """Each token has a random number of its own: with one for the whole response, the second token would follow from the first."""
     rollouts = generate(model, [[5, 6, 7]], max_new_tokens=2, stop_ids=set(), samples=4000)
     first, vocabulary = next_logits(model, [5, 6, 7]).softmax(0), model.config.vocab_size
-    joint = torch.stack([p * next_logits(model, [5, 6, 7, i]).softmax(0) for i, p in enumerate(first)])
+    joint = torch.stack(
+        [p * next_logits(model, [5, 6, 7, i]).softmax(0) for i, p in enumerate(first)]
+    )
     pairs = torch.tensor([a * vocabulary + b for a, b in tokens(rollouts)])
-    assert_drawn_from(joint.flatten(), torch.bincount(pairs, minlength=vocabulary ** 2))
+    assert_drawn_from(joint.flatten(), torch.bincount(pairs, minlength=vocabulary**2))
 
 
-@pytest.mark.parametrize("uniform, expected", [(0.0, 1), (0.49, 1), (0.51, 3), (1 - 2 ** -24, 3)])
+@pytest.mark.parametrize("uniform, expected", [(0.0, 1), (0.49, 1), (0.51, 3), (1 - 2**-24, 3)])
 def test_impossible_tokens_are_never_drawn(uniform, expected):
     """Tokens 0, 2 and 4 have probability 0; the ends of [0, 1) must not fall on them."""
     logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 1.0, -torch.inf]])
@@ -264,7 +338,7 @@ def test_the_largest_uniform_draws_a_possible_token_from_any_distribution():
     """Rounding may end a cumulative distribution below 1; the remainder must not go to a token of probability 0."""
     logits = 3 * torch.randn(500, 300, generator=torch.Generator().manual_seed(0))
     logits[:, 250:] = -torch.inf
-    drawn, logprob = sample_tokens(logits, torch.full((500,), 1 - 2 ** -24), 1.0)
+    drawn, logprob = sample_tokens(logits, torch.full((500,), 1 - 2**-24), 1.0)
     assert drawn.max() < 250 and logprob.isfinite().all()
 
 
@@ -272,9 +346,16 @@ def test_the_largest_uniform_draws_a_possible_token_from_any_distribution():
 # What is refused
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"max_new_tokens": 0}, "budget"), ({"prompts": [[5], []]}, "empty"), ({"temperature": -0.5}, "temperature"),
-    ({"prompts": [[5] * 120]}, "context of 128")], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"max_new_tokens": 0}, "budget"),
+        ({"prompts": [[5], []]}, "empty"),
+        ({"temperature": -0.5}, "temperature"),
+        ({"prompts": [[5] * 120]}, "context of 128"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_bad_request_says_what_is_wrong(model, change, words):
     """A request that cannot be served raises ValueError and names the culprit."""
     request = {"prompts": [[5]], "max_new_tokens": 10, "temperature": 1.0} | change
@@ -287,15 +368,23 @@ def test_no_prompts_no_rollouts(model):
     assert generate(model, [], max_new_tokens=4, stop_ids=STOPS) == []
 
 
-@pytest.mark.parametrize("family, config", [("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
-                                            ("Mistral", {"sliding_window": 4})], ids=["listed in layer_types", "for all layers"])
+@pytest.mark.parametrize(
+    "family, config",
+    [
+        ("Qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 0}),
+        ("Mistral", {"sliding_window": 4}),
+    ],
+    ids=["listed in layer_types", "for all layers"],
+)
 def test_sliding_window_models_are_refused(make_model, family, config):
     """The cache has no windows, so a model that needs them would attend to too much, silently."""
     with pytest.raises(ValueError, match="sliding"):
         generate(make_model(family, **config), PROMPTS, max_new_tokens=4, stop_ids=STOPS)
 
 
-@pytest.mark.parametrize("family, config", [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.25})])
+@pytest.mark.parametrize(
+    "family, config", [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.25})]
+)
 def test_scaled_logits_are_refused(make_model, family, config):
     """Loss and sampler use hidden @ weight.T; a family that scales it would train on wrong log-probs."""
     with pytest.raises(ModelError, match="projection"):
@@ -317,8 +406,12 @@ def test_plain_projections_are_accepted(make_model, family):
 
 def save_model(model, folder, chat_template):
     """A model folder with a word-level tokenizer whose end token is 2, while the generation config also stops at 3."""
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(model.config.vocab_size)}, unk_token="w1"))
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w2", chat_template=chat_template).save_pretrained(folder)
+    words = Tokenizer(
+        models.WordLevel({f"w{i}": i for i in range(model.config.vocab_size)}, unk_token="w1")
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="w2", chat_template=chat_template
+    ).save_pretrained(folder)
     model.generation_config.eos_token_id = [2, 3]
     model.save_pretrained(folder)
 

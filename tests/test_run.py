@@ -10,12 +10,26 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from run import new_run, resumed_run
+from support.run import new_run, resumed_run
 from tfpi import main, train
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--prompts", "4", "--group", "4", "--eval-problems", "4", "--eval-samples", "1", "--validation-problems", "4", "--full-budget", "32",
-        "--budgets", "16,24"]
+TINY = [
+    "--prompts",
+    "4",
+    "--group",
+    "4",
+    "--eval-problems",
+    "4",
+    "--eval-samples",
+    "1",
+    "--validation-problems",
+    "4",
+    "--full-budget",
+    "32",
+    "--budgets",
+    "16,24",
+]
 
 
 def weights(folder):
@@ -32,7 +46,9 @@ def test_the_whole_run_leaves_what_it_promises(tmp_path, handlers):
     assert [entry["name"] for entry in summary["stages"]] == ["stage1", "stage2"]
     assert summary["generated_tokens"] > 0 and summary["seconds"] > 0
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
-    assert (tmp_path / "run" / "config.json").exists() and (tmp_path / "run" / "figure.png").exists()
+    assert (tmp_path / "run" / "config.json").exists() and (
+        tmp_path / "run" / "figure.png"
+    ).exists()
     assert len(weights(tmp_path / "run" / "stage2")) > 0
 
 
@@ -57,7 +73,12 @@ def test_snapshots_are_models_along_the_way(trained_run):
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
     """Nobody solves these problems, so every reward is 0: the run goes on, says so, and leaves the weights alone."""
     data = tmp_path / "hopeless.jsonl"
-    data.write_text("".join(json.dumps({"problem": f"What is {i} + 1?", "answer": "a lighthouse"}) + "\n" for i in range(40)))
+    data.write_text(
+        "".join(
+            json.dumps({"problem": f"What is {i} + 1?", "answer": "a lighthouse"}) + "\n"
+            for i in range(40)
+        )
+    )
     run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert train(run) is True
@@ -82,8 +103,13 @@ def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
     for name, tensor in weights(trained_run.folder / "stage2").items():
         assert torch.equal(tensor, found[name]), name
     seconds = ("seconds", "rollout_seconds", "step_seconds")
-    lines = [[{k: v for k, v in json.loads(line).items() if k not in seconds} for line in (folder / "metrics.jsonl").read_text().splitlines()]
-             for folder in (trained_run.folder, tmp_path / "broken")]
+    lines = [
+        [
+            {k: v for k, v in json.loads(line).items() if k not in seconds}
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        for folder in (trained_run.folder, tmp_path / "broken")
+    ]
     assert lines[0] == lines[1]
 
 
@@ -91,7 +117,10 @@ def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
     """Lines after the checkpoint, and one that a crash tore, would otherwise stand in metrics.jsonl twice."""
     small_run.state.step = 2
     small_run.save_checkpoint()
-    metrics, lines = small_run.folder / "metrics.jsonl", '{"step": 1, "reward": 0.5}\n{"step": 2, "reward": 0.5}\n'
+    metrics, lines = (
+        small_run.folder / "metrics.jsonl",
+        '{"step": 1, "reward": 0.5}\n{"step": 2, "reward": 0.5}\n',
+    )
     metrics.write_text(lines + '{"step": 3, "reward": 1.0}\n{"step": 4, "rew')
     resumed_run({"out": str(small_run.folder)})
     assert metrics.read_text() == lines
@@ -99,12 +128,31 @@ def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
 
 def interrupt_after(run, steps):
     """Asks the run to stop once it has done `steps` steps, as Ctrl-C does."""
-    run.__class__ = type("Interrupted", (type(run),), {"stop": property(lambda self: self.state.step >= steps, lambda self, value: None)})
+    run.__class__ = type(
+        "Interrupted",
+        (type(run),),
+        {"stop": property(lambda self: self.state.step >= steps, lambda self, value: None)},
+    )
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
-    process = subprocess.Popen([sys.executable, "tfpi.py", "--model", "small", "--steps", "1000", "--out", str(tmp_path / "run"), *TINY],
-                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "tfpi.py",
+            "--model",
+            "small",
+            "--steps",
+            "1000",
+            "--out",
+            str(tmp_path / "run"),
+            *TINY,
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stderr:
         if "a sample" in line:  # the first step is done
             process.send_signal(signal.SIGINT)
@@ -116,9 +164,19 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
 
 def test_a_saved_stage_is_an_ordinary_hugging_face_folder(trained_run):
     """Plain AutoModelForCausalLM and AutoTokenizer load it, chat template included, and generate with it."""
-    model, tokenizer = (auto.from_pretrained(trained_run.folder / "stage2") for auto in (AutoModelForCausalLM, AutoTokenizer))
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Compute 20 + 30."}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
-    output = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=60, do_sample=False)
+    model, tokenizer = (
+        auto.from_pretrained(trained_run.folder / "stage2")
+        for auto in (AutoModelForCausalLM, AutoTokenizer)
+    )
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Compute 20 + 30."}],
+        add_generation_prompt=True,
+        tokenize=False,
+        enable_thinking=False,
+    )
+    output = model.generate(
+        **tokenizer(prompt, return_tensors="pt"), max_new_tokens=60, do_sample=False
+    )
     assert "\\boxed{50}" in tokenizer.decode(output[0])
 
 
@@ -133,20 +191,25 @@ def refuse(*arguments):
     return stopped.value.code
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["--recipe", "grpo"], "recipe"),
-    (["--budgets", "64,-1"], "budgets"),
-    (["--budgets", "many"], "budgets"),
-    (["--group", "1"], "group"),
-    (["--prompts", "0"], "prompts"),
-    (["--normalizer", "mean"], "normalizer"),
-    (["--data", "missing.jsonl"], "missing.jsonl"),
-    (["--model", "./no/such/folder"], "no/such/folder"),
-    (["--full-budget", "5000"], "context"),
-    (["--resume", "--out", "no/such/run"], "no/such/run"),
-])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--recipe", "grpo"], "recipe"),
+        (["--budgets", "64,-1"], "budgets"),
+        (["--budgets", "many"], "budgets"),
+        (["--group", "1"], "group"),
+        (["--prompts", "0"], "prompts"),
+        (["--normalizer", "mean"], "normalizer"),
+        (["--data", "missing.jsonl"], "missing.jsonl"),
+        (["--model", "./no/such/folder"], "no/such/folder"),
+        (["--full-budget", "5000"], "context"),
+        (["--resume", "--out", "no/such/run"], "no/such/run"),
+    ],
+)
 def test_a_users_mistake_gets_one_sentence(arguments, said, tmp_path):
-    assert said in refuse(*arguments, *([] if "--out" in arguments else ["--out", tmp_path / "run"]))
+    assert said in refuse(
+        *arguments, *([] if "--out" in arguments else ["--out", tmp_path / "run"])
+    )
 
 
 def test_a_bad_line_of_data_is_named(tmp_path):

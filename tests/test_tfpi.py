@@ -6,9 +6,21 @@ import torch
 import tfpi
 from grpo import UpdateConfig
 from rollout import Rollout
-from run import Config, State, find_settings, new_run
-from tfpi import (EMPTY_BLOCK, Stage, count_flops, is_over, levelled_off, measure, render, sample_groups, stages,
-                  think_free, train, train_stage, train_step)
+from support.config import Config, find_settings
+from support.run import State, new_run
+from tfpi import (
+    Stage,
+    count_flops,
+    is_over,
+    levelled_off,
+    measure,
+    sample_groups,
+    stages,
+    train,
+    train_stage,
+    train_step,
+)
+from thinkfree import EMPTY_BLOCK, render, think_free
 
 CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -36,19 +48,25 @@ def test_applying_it_twice_changes_nothing(prompt):
 def test_only_the_end_of_the_prompt_counts():
     """A question that mentions <think> is left alone."""
     question = "What does <think> mean? <think>"
-    assert think_free(f"user: {question}\nassistant: ") == f"user: {question}\nassistant: " + EMPTY_BLOCK
+    assert (
+        think_free(f"user: {question}\nassistant: ")
+        == f"user: {question}\nassistant: " + EMPTY_BLOCK
+    )
 
 
 def test_rendered_prompts_of_both_modes(small):
     """The instruction follows the question; the modes differ by the block and nothing else."""
     _, tokenizer, _ = small
     thinking = render(tokenizer, "What is 2 + 3?", "Reason.", True)
-    assert thinking == "<|im_start|>user\nWhat is 2 + 3?\nReason.<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        thinking == "<|im_start|>user\nWhat is 2 + 3?\nReason.<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert render(tokenizer, "What is 2 + 3?", "Reason.", False) == thinking + EMPTY_BLOCK
 
 
 def test_a_template_that_opens_the_block_is_rendered_in_both_modes():
     """As the DeepSeek-R1 distils' does: thinking goes on in the open block, thinking-free has it closed."""
+
     class Opening:
         def apply_chat_template(self, messages, **_):
             return messages[0]["content"] + "<think>\n"
@@ -60,7 +78,12 @@ def test_a_template_that_opens_the_block_is_rendered_in_both_modes():
 def test_the_models_own_template_agrees(small):
     """enable_thinking=False of the small model's (Qwen3-like) template is the same operation."""
     _, tokenizer, _ = small
-    own = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], add_generation_prompt=True, tokenize=False, enable_thinking=False)
+    own = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}],
+        add_generation_prompt=True,
+        tokenize=False,
+        enable_thinking=False,
+    )
     assert own == render(tokenizer, "Hi", "", False)
 
 
@@ -68,7 +91,10 @@ def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
     """Training samples on x': the block belongs to prompt_ids, and the response, which alone is in the loss, has none."""
     rollouts, _, _ = sample_groups(small_run, stages(small_run.config)[0], draw=0)
     for rollout in rollouts:
-        prompt, response = small_run.tokenizer.decode(rollout.prompt_ids), small_run.tokenizer.decode(rollout.response_ids)
+        prompt, response = (
+            small_run.tokenizer.decode(rollout.prompt_ids),
+            small_run.tokenizer.decode(rollout.response_ids),
+        )
         assert prompt.endswith(EMPTY_BLOCK) and prompt.count("<think>") == 1
         assert "<think>" not in response
 
@@ -82,11 +108,19 @@ def describe(recipe, **options):
 
 
 def test_tfpi_is_three_stages_without_thinking():
-    assert describe("tfpi", budgets="2048,4096,8192") == [("stage1", False, 2048), ("stage2", False, 4096), ("stage3", False, 8192)]
+    assert describe("tfpi", budgets="2048,4096,8192") == [
+        ("stage1", False, 2048),
+        ("stage2", False, 4096),
+        ("stage3", False, 8192),
+    ]
 
 
 def test_tfpi_rl_adds_thinking_at_the_full_budget():
-    assert describe("tfpi+rl", budgets="64,96", full_budget=640) == [("stage1", False, 64), ("stage2", False, 96), ("rl", True, 640)]
+    assert describe("tfpi+rl", budgets="64,96", full_budget=640) == [
+        ("stage1", False, 64),
+        ("stage2", False, 96),
+        ("rl", True, 640),
+    ]
 
 
 def test_direct_is_thinking_from_the_start():
@@ -101,33 +135,63 @@ def test_multistage_is_the_stages_with_thinking():
 def test_flops_by_hand():
     """Weights of 10: two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept."""
     model = torch.nn.Linear(4, 2)  # 8 weights and 2 biases
-    rollouts = [Rollout([1] * p, [2] * n, [0.0] * n, True) for p, n in ((3, 2), (3, 3), (1, 4), (1, 5))]
+    rollouts = [
+        Rollout([1] * p, [2] * n, [0.0] * n, True) for p, n in ((3, 2), (3, 3), (1, 4), (1, 5))
+    ]
     sampled, trained = 3 + 1 + 2 + 3 + 4 + 5, (3 + 2) + (3 + 3)
     assert count_flops(model, rollouts, rollouts[:2], group=2) == 10 * (2 * sampled + 6 * trained)
 
 
 def test_presets_carry_the_papers_values():
     """The paper's Section 4: budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6."""
-    budgets = {name: Config(**find_settings(name)).budgets for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")}
-    assert budgets == {"ds-1.5b": "2048,4096,8192", "ds-7b": "2048,4096,8192", "qwen3-4b": "4096,8192,16384", "qwen3-4b-2507": "4096,8192,16384"}
+    budgets = {
+        name: Config(**find_settings(name)).budgets
+        for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")
+    }
+    assert budgets == {
+        "ds-1.5b": "2048,4096,8192",
+        "ds-7b": "2048,4096,8192",
+        "qwen3-4b": "4096,8192,16384",
+        "qwen3-4b-2507": "4096,8192,16384",
+    }
     config = Config(**find_settings("qwen3-4b"))
-    assert (config.prompts, config.group, config.lr, config.temperature, config.eps_low, config.eps_high) == (256, 8, 1e-6, 1.0, 0.2, 0.28)
+    assert (
+        config.prompts,
+        config.group,
+        config.lr,
+        config.temperature,
+        config.eps_low,
+        config.eps_high,
+    ) == (256, 8, 1e-6, 1.0, 0.2, 0.28)
 
 
-@pytest.mark.parametrize("truncated, accuracy, ends", [
-    ([0.3, 0.2, 0.1, 0.1, 0.1], [0.5, 0.5, 0.5, 0.5, 0.5], False),  # too few validations to tell
-    ([0.1] * 6, [0.5] * 6, True),  # both flat
-    ([0.1] * 6, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55], False),  # accuracy still rises
-    ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], [0.5] * 6, False),  # truncation still falls
-    ([0.5, 0.3, 0.1] + [0.1] * 6, [0.2, 0.3, 0.4] + [0.5] * 6, True),  # levelled off after a rise
-    ([0.1] * 6, [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], True),  # accuracy falls: no better for going on
-])
+@pytest.mark.parametrize(
+    "truncated, accuracy, ends",
+    [
+        (
+            [0.3, 0.2, 0.1, 0.1, 0.1],
+            [0.5, 0.5, 0.5, 0.5, 0.5],
+            False,
+        ),  # too few validations to tell
+        ([0.1] * 6, [0.5] * 6, True),  # both flat
+        ([0.1] * 6, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55], False),  # accuracy still rises
+        ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], [0.5] * 6, False),  # truncation still falls
+        (
+            [0.5, 0.3, 0.1] + [0.1] * 6,
+            [0.2, 0.3, 0.4] + [0.5] * 6,
+            True,
+        ),  # levelled off after a rise
+        ([0.1] * 6, [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], True),  # accuracy falls: no better for going on
+    ],
+)
 def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):
     """The turning point of Figure 8."""
     assert levelled_off(truncated, accuracy) is ends
 
 
-@pytest.mark.parametrize("truncated, ends", [([0.5] * 6, True), ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], False)])
+@pytest.mark.parametrize(
+    "truncated, ends", [([0.5] * 6, True), ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], False)]
+)
 def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
     """While truncation falls it goes on, at most for its stage_steps."""
     config = Config(steps=0, stage_steps=50)
@@ -138,7 +202,12 @@ def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
 def test_the_budget_changes_only_at_the_stage_boundary(trained_run, metrics):
     """Two steps a stage: budgets 16, 16, 24, 24, in the metrics and for the sampler, and no response is longer."""
     assert trained_run.asked == [16, 16, 24, 24]
-    assert [(line["stage"], line["budget"]) for line in metrics] == [("stage1", 16), ("stage1", 16), ("stage2", 24), ("stage2", 24)]
+    assert [(line["stage"], line["budget"]) for line in metrics] == [
+        ("stage1", 16),
+        ("stage1", 16),
+        ("stage2", 24),
+        ("stage2", 24),
+    ]
     assert all(line["tokens"] <= line["budget"] for line in metrics)
 
 
@@ -147,8 +216,22 @@ def test_each_stage_counts_its_own_validations(trained_run):
     assert trained_run.state.accuracy == [] and trained_run.state.truncated == []
 
 
-MEASURED = dict.fromkeys(("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0) | {"responses": []}
-METRICS = dict.fromkeys(("reward", "tokens", "truncated", "flat_groups", "grad_norm", "step_seconds", "skipped", "updates"), 0)
+MEASURED = dict.fromkeys(
+    ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0
+) | {"responses": []}
+METRICS = dict.fromkeys(
+    (
+        "reward",
+        "tokens",
+        "truncated",
+        "flat_groups",
+        "grad_norm",
+        "step_seconds",
+        "skipped",
+        "updates",
+    ),
+    0,
+)
 
 
 def prepare_steps(monkeypatch, *steps):
@@ -165,7 +248,9 @@ def prepare_steps(monkeypatch, *steps):
 
 def test_truncation_is_averaged_between_validations(small_run, monkeypatch):
     """A stage's end is found from the mean of all steps since the last validation, not from one noisy step."""
-    prepare_steps(monkeypatch, *({"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0)))
+    prepare_steps(
+        monkeypatch, *({"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0))
+    )
     small_run.config.validate_every, small_run.config.steps = 2, 4
     train_stage(small_run, Stage("stage", False, 16))
     assert small_run.state.truncated == pytest.approx([0.7, 0.2])
@@ -184,7 +269,11 @@ def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
     """A stage's end is found on validation problems, in the stage's own mode; the table comes from test problems, in both modes."""
     prepare_steps(monkeypatch, *[{"updates": 1}] * 4)
     seen, validation, test = [], small_run.validation[:4], small_run.test[:4]
-    monkeypatch.setattr(tfpi, "measure", lambda run, problems, thinking, *_: seen.append((problems, thinking)) or dict(MEASURED))
+    monkeypatch.setattr(
+        tfpi,
+        "measure",
+        lambda run, problems, thinking, *_: seen.append((problems, thinking)) or dict(MEASURED),
+    )
     train(small_run)
     table, stage = [(test, True), (test, False)], [(validation, False)] * 2
     assert seen == table + stage + table + stage + table
@@ -193,11 +282,15 @@ def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"draw": 1}], ids=str)
 def test_seed_step_and_draw_each_have_random_streams_of_their_own(change, small_run, monkeypatch):
     """The same prompts are answered differently when one of the three is another, and alike when none is."""
-    monkeypatch.setattr(tfpi, "take_problems", lambda problems, cursor, count, seed: problems[:count])
+    monkeypatch.setattr(
+        tfpi, "take_problems", lambda problems, cursor, count, seed: problems[:count]
+    )
 
     def responses(seed=0, step=0, draw=0):
         small_run.config.seed, small_run.state.step = seed, step
-        return [r.response_ids for r in sample_groups(small_run, Stage("stage", False, 16), draw)[0]]
+        return [
+            r.response_ids for r in sample_groups(small_run, Stage("stage", False, 16), draw)[0]
+        ]
 
     assert responses() == responses()
     assert responses() != responses(**change)
@@ -205,6 +298,7 @@ def test_seed_step_and_draw_each_have_random_streams_of_their_own(change, small_
 
 def test_every_measurement_has_the_same_random_streams(small_run):
     """Before and after training, so that the two compare like with like."""
+
     def responses(step):
         small_run.state.step = step
         return measure(small_run, small_run.test[:4], False, 1, "test")["responses"]
@@ -214,9 +308,24 @@ def test_every_measurement_has_the_same_random_streams(small_run):
 
 def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkeypatch):
     """None takes the place of another: a swapped clip range, or a temperature that one of the two does not know, trains in silence."""
-    options = {"temperature": 0.7, "eps_low": 0.1, "eps_high": 0.3, "normalizer": "grpo", "minibatches": 3, "micro_tokens": 999}
-    run, original, seen = new_run(tiny_options | options | {"out": str(tmp_path / "run")}), tfpi.sample_and_grade, []
-    monkeypatch.setattr(tfpi, "sample_and_grade", lambda *args, **given: seen.append(given["temperature"]) or original(*args, **given))
+    options = {
+        "temperature": 0.7,
+        "eps_low": 0.1,
+        "eps_high": 0.3,
+        "normalizer": "grpo",
+        "minibatches": 3,
+        "micro_tokens": 999,
+    }
+    run, original, seen = (
+        new_run(tiny_options | options | {"out": str(tmp_path / "run")}),
+        tfpi.sample_and_grade,
+        [],
+    )
+    monkeypatch.setattr(
+        tfpi,
+        "sample_and_grade",
+        lambda *args, **given: seen.append(given["temperature"]) or original(*args, **given),
+    )
     monkeypatch.setattr(tfpi, "update", lambda *args: seen.extend(args[-2:]) or {})
     train_step(run, Stage("stage", False, 16))
     assert seen == [0.7, UpdateConfig(**options), 16]
@@ -225,15 +334,25 @@ def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkey
 def test_truncated_responses_are_learnt_from_like_any_other(small_run, monkeypatch):
     """Pitfall: filtering. They are in their group's mean and std, and keep their advantage: groups 1, 0, 0, 0 have mean 1/4 and std 1/2."""
     rollouts = [Rollout([5], [6], [-1.0], finished) for finished in (True, False, True, False)] * 4
-    monkeypatch.setattr(tfpi, "sample_groups", lambda *_: (rollouts, [1.0, 0.0, 0.0, 0.0] * 4, [(small_run.train[0], "")] * 16))
+    monkeypatch.setattr(
+        tfpi,
+        "sample_groups",
+        lambda *_: (rollouts, [1.0, 0.0, 0.0, 0.0] * 4, [(small_run.train[0], "")] * 16),
+    )
     seen = []
-    monkeypatch.setattr(tfpi, "update", lambda model, optimizer, kept, advantages, *_: seen.extend(map(float, advantages)) or {})
+    monkeypatch.setattr(
+        tfpi,
+        "update",
+        lambda model, optimizer, kept, advantages, *_: seen.extend(map(float, advantages)) or {},
+    )
     train_step(small_run, Stage("stage", False, 16))
     assert seen == pytest.approx([1.5, -0.5, -0.5, -0.5] * 4)
 
 
 def test_each_step_takes_new_problems(small_run):
-    first, second = (sample_groups(small_run, stages(small_run.config)[0], draw=0)[0] for _ in range(2))
+    first, second = (
+        sample_groups(small_run, stages(small_run.config)[0], draw=0)[0] for _ in range(2)
+    )
     assert {tuple(r.prompt_ids) for r in first}.isdisjoint(tuple(r.prompt_ids) for r in second)
 
 
@@ -242,8 +361,12 @@ def test_each_response_is_graded_against_its_own_problem(small_run):
     rollouts, rewards, _ = sample_groups(small_run, Stage("stage", False, 80), draw=0)
     answers = {p.problem: p.answer for p in small_run.train}
     for rollout, reward in zip(rollouts, rewards):
-        question = small_run.tokenizer.decode(rollout.prompt_ids).split("user\n")[1].split("<|im_end|>")[0]
-        assert reward == (f"\\boxed{{{answers[question]}}}" in small_run.tokenizer.decode(rollout.response_ids))
+        question = (
+            small_run.tokenizer.decode(rollout.prompt_ids).split("user\n")[1].split("<|im_end|>")[0]
+        )
+        assert reward == (
+            f"\\boxed{{{answers[question]}}}" in small_run.tokenizer.decode(rollout.response_ids)
+        )
     assert 0 < sum(rewards) < len(rewards)
 
 

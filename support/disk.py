@@ -41,8 +41,10 @@ def write_folder(final, fill):
             flush(path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)  # a full disk is less full
-        raise OSError(f"cannot write {final} ({error}). Free space there, or make it writable; "
-                      "nothing written before is lost.") from None
+        raise OSError(
+            f"cannot write {final} ({error}). Free space there, or make it writable; "
+            "nothing written before is lost."
+        ) from None
     if final.exists():  # a stage's model, made once more after a crash
         shutil.rmtree(final)
     os.replace(partial, final)
@@ -65,7 +67,9 @@ def lock(folder):
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        raise ValueError(f"another process is at work on the run in {folder}. Wait for it to end, or stop it.") from None
+        raise ValueError(
+            f"another process is at work on the run in {folder}. Wait for it to end, or stop it."
+        ) from None
     except OSError:  # a file system without locks
         pass
     return file
@@ -87,13 +91,18 @@ def write_json(path, value):
         os.replace(partial, path)
         flush(path.parent)
     except OSError as error:
-        raise OSError(f"cannot write {path} ({error.strerror}). Free space there, or make it writable.") from None
+        raise OSError(
+            f"cannot write {path} ({error.strerror}). Free space there, or make it writable."
+        ) from None
 
 
 def read_json(path, kind):
     """The dataclass `kind` from a JSON file; raises ValueError if the file holds something else."""
     try:
-        values, types = json.loads(path.read_text(encoding="utf-8")), {f.name: type(f.default) for f in fields(kind)}
+        values, types = (
+            json.loads(path.read_text(encoding="utf-8")),
+            {f.name: type(f.default) for f in fields(kind)},
+        )
         for name, value in values.items():
             allowed = {float: (float, int), int: int, str: str}.get(types[name], list)
             if not isinstance(value, allowed) or isinstance(value, bool):
@@ -113,15 +122,23 @@ def save_model(run, folder):
 def save_optimizer(run, path):
     """The state of each parameter, by its name. Learning rate and such are options of the run, not state."""
     state = run.optimizer.state
-    save_file({f"{name}/{key}": value for name, parameter in run.model.named_parameters()
-               for key, value in state.get(parameter, {}).items()}, path)
+    save_file(
+        {
+            f"{name}/{key}": value
+            for name, parameter in run.model.named_parameters()
+            for key, value in state.get(parameter, {}).items()
+        },
+        path,
+    )
 
 
 def load_optimizer(run, path):
     try:
         tensors = load_file(path)
         whole = run.optimizer.state_dict()
-        parameters = list(run.model.named_parameters()) if tensors else []  # none before the first update
+        parameters = (
+            list(run.model.named_parameters()) if tensors else []
+        )  # none before the first update
         for index, (name, parameter) in enumerate(parameters):
             state = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             if not state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape:

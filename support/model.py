@@ -21,37 +21,61 @@ def load_model(source, device):
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        config._attn_implementation = "sdpa"  # whatever the file says: it may name a kernel on the hub, which is code
+        config._attn_implementation = (
+            "sdpa"  # whatever the file says: it may name a kernel on the hub, which is code
+        )
         model, found = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, trust_remote_code=False, use_safetensors=True,
-            output_loading_info=True)
+            source,
+            config=config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a broken file can make the libraries raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].strip().removesuffix(".")
-        raise ModelError(f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a folder "
-                         "with config.json, a tokenizer and model.safetensors.") from None
+        reason = (
+            (str(error).strip() or type(error).__name__).splitlines()[0].strip().removesuffix(".")
+        )
+        raise ModelError(
+            f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a folder "
+            "with config.json, a tokenizer and model.safetensors."
+        ) from None
     if found["missing_keys"]:
-        raise ModelError(f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is missing. "
-                         "Fetch the model again.")
+        raise ModelError(
+            f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is missing. "
+            "Fetch the model again."
+        )
     if not tokenizer.chat_template:
-        raise ModelError(f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
-                         "thinking block to. Use an instruction-tuned model.")
+        raise ModelError(
+            f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
+            "thinking block to. Use an instruction-tuned model."
+        )
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise ModelError(f"the tokenizer of {source!r} has {len(tokenizer)} tokens, more than its model knows. "
-                         "Use the tokenizer that the model was trained with.")
+        raise ModelError(
+            f"the tokenizer of {source!r} has {len(tokenizer)} tokens, more than its model knows. "
+            "Use the tokenizer that the model was trained with."
+        )
     # One set of stop ids for sampler, loss and truncation flag; models often have two, and only the generation config
     # lists both.
     stop_ids = set()
-    for ids in (tokenizer.eos_token_id, model.config.eos_token_id,
-                getattr(model.generation_config, "eos_token_id", None)):
+    for ids in (
+        tokenizer.eos_token_id,
+        model.config.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+    ):
         stop_ids |= set(ids) if isinstance(ids, list) else {ids} - {None}
     if not stop_ids:
-        raise ModelError(f"{source!r} names no end-of-text token, so no response would ever end. Set eos_token_id in "
-                         "its generation_config.json.")
+        raise ModelError(
+            f"{source!r} names no end-of-text token, so no response would ever end. Set eos_token_id in "
+            "its generation_config.json."
+        )
     model.to(device)
     if not is_finite(model):
-        raise ModelError(f"the weights of {source!r} are not finite. Use an earlier checkpoint of it.")
+        raise ModelError(
+            f"the weights of {source!r} are not finite. Use an earlier checkpoint of it."
+        )
     check_projection(model)
     return model, tokenizer, stop_ids
 
@@ -72,10 +96,34 @@ def check_projection(model):
     with torch.no_grad():
         plain = forward_hidden(model, input_ids=ids) @ model.get_output_embeddings().weight.T
         if not torch.allclose(model(input_ids=ids).logits, plain, rtol=1e-3, atol=1e-3):
-            raise ModelError(f"{type(model).__name__} does more than one projection from hidden states to logits, "
-                             "which is not supported.")
+            raise ModelError(
+                f"{type(model).__name__} does more than one projection from hidden states to logits, "
+                "which is not supported."
+            )
 
 
 def forward_hidden(model, **inputs):
     """Last hidden states (B, T, H) of a causal LM, without the [B, T, V] logits."""
     return model.base_model(**inputs).last_hidden_state
+
+
+def default_device():
+    return (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
+
+
+def check_device(device):
+    try:
+        if torch.device(device).type not in ("cpu", "cuda", "mps"):
+            raise ValueError
+        torch.zeros(1, device=device)
+    except (RuntimeError, ValueError, AssertionError):
+        raise ValueError(
+            f"--device {device} cannot be used here. Give cpu, cuda, cuda:1 or mps, whichever this "
+            "machine has, or leave it out."
+        ) from None

@@ -1,0 +1,1 @@
+"""What the paper does not speak of: see CONTRIBUTING.md for who may import whom."""
