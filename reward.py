@@ -510,3 +510,8 @@ def is_equivalent(pred: str | None, gold: str | None) -> bool:
 def math_reward(response: str, gold: str) -> float:
     """Return 1.0 if the response's final answer equals the gold answer, else 0.0."""
     return float(is_equivalent(extract_answer(response), gold))
+
+
+def grade(response, gold):
+    correct = is_equivalent(extract_answer(response), gold)
+    return correct, float(correct)

@@ -1,7 +1,8 @@
-"""The configuration of a run: one dataclass, whose fields are the command line, and the presets of the models.
+"""The configuration of a run: one dataclass, whose fields are the command line, and the presets.
 
-The defaults are the paper's hyper-parameters (Section 4, "shared by all methods"); a preset replaces those that a model
-needs otherwise.
+The defaults are the paper's hyper-parameters (Section 4, "shared by all methods"); a preset
+replaces those that a model needs otherwise. All that is known of an option stands where it is
+declared.
 """
 
 import argparse
@@ -12,73 +13,130 @@ from pathlib import Path
 from support.disk import read_json
 from support.model import check_device, default_device
 
+MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and with x'
+RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
+NORMALIZERS = ("dapo", "grpo", "dr_grpo")
 
-def option(default, text):
-    return field(default=default, metadata={"help": text})
+
+def option(default, text, *, least=1, choices=None, fixed=False, heading=None):
+    """One option of the command line.
+
+    least: the smallest whole number that is allowed; other numbers must be positive. choices: the
+    words that are allowed. fixed: a resumed run may not change it, since its state and its table of
+    measurements rest on it. heading: begins a group of --help.
+    """
+    known = {"text": text, "least": least, "choices": choices, "fixed": fixed, "heading": heading}
+    return field(default=default, metadata=known)
 
 
 @dataclass
 class Config:
-    model: str = option("small", "small, a preset, a Hugging Face id, or a folder")
+    model: str = option(
+        "small",
+        "small, a preset, a Hugging Face id, or a folder",
+        fixed=True,
+        heading="what to train, on what",
+    )
     recipe: str = option(
         "tfpi",
         "tfpi (the three stages), tfpi+rl (then RL with thinking), direct (RL with thinking "
         "alone), or multistage (the three budgets with thinking)",
+        choices=RECIPES,
+        fixed=True,
     )
     data: str = option(
         "",
-        "your own JSONL of problems and answers; a tenth of it is held out "
-        "(default: the bundled problems)",
+        "your own JSONL of problems and answers, of which a tenth is held out; without it, the "
+        "bundled problems",
+        fixed=True,
     )
-    out: str = option("", "output folder (default: runs/MODEL, or the next free name)")
-    seed: int = option(0, "seed of every random stream")
-    steps: int = option(
-        0, "a fixed number of steps for each stage; 0 ends a stage when it levels off"
+    out: str = option("", "output folder; without it, runs/MODEL, or the next free name")
+    seed: int = option(0, "seed of every random stream", least=0, fixed=True)
+    device: str = option("", "cpu, cuda or mps; without it, the best there is")
+    instruction: str = option(
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        "what follows the question; paper: this",
+        fixed=True,
     )
-    device: str = option("", "cpu, cuda or mps (default: the best there is)")
+
     budgets: str = option(
         "4096,8192,16384",
-        "response budgets of the stages, in tokens; "
-        "paper: 2K,4K,8K for DS-1.5B and DS-7B, 4K,8K,16K for Qwen3-4B",
+        "response budgets of the stages, in tokens; paper: 2K,4K,8K for DS-1.5B and DS-7B, "
+        "4K,8K,16K for Qwen3-4B",
+        fixed=True,
+        heading="the stages",
     )
     full_budget: int = option(
-        32768, "budget of evaluation and of RL with thinking; paper: 32K to 52K"
+        32768, "budget of evaluation and of RL with thinking; paper: 32K to 52K", fixed=True
     )
-    prompts: int = option(256, "prompts a step; paper: 256")
+    steps: int = option(
+        0, "a fixed number of steps for each stage; 0 ends a stage when it levels off", least=0
+    )
+    stage_steps: int = option(
+        200, "steps after which a stage ends in any case; paper: about 100 in stage 1"
+    )
+    validate_every: int = option(
+        10, "steps between validations, by which a stage's end is found", fixed=True
+    )
+    validation_problems: int = option(500, "problems of a validation; paper: MATH500", fixed=True)
+
+    prompts: int = option(256, "prompts a step; paper: 256", heading="a step of DAPO")
     group: int = option(8, "rollouts a prompt; paper: 8")
+    draws: int = option(
+        3,
+        "dynamic sampling: at most this many times the prompts are drawn to fill a batch with "
+        "groups that are not flat",
+    )
+    temperature: float = option(
+        1.0,
+        "sampling temperature of rollouts and evaluation; paper: 1.0, evaluation 0.6",
+        fixed=True,
+    )
     lr: float = option(1e-6, "learning rate, constant, no warm-up; paper: 1e-6")
-    temperature: float = option(1.0, "sampling temperature of rollouts and evaluation; paper: 1.0")
     eps_low: float = option(0.2, "clip range below 1; DAPO: 0.2")
     eps_high: float = option(0.28, "clip range above 1 (clip-higher); DAPO: 0.28")
     normalizer: str = option(
-        "dapo", "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo"
+        "dapo",
+        "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo",
+        choices=NORMALIZERS,
     )
     minibatches: int = option(1, "optimizer steps a batch")
-    draws: int = option(
-        3,
-        "dynamic sampling: at most this many times the prompts are drawn "
-        "to fill a batch with groups that are not flat",
+
+    slots: int = option(
+        256, "responses sampled at once; lower it when memory runs out", heading="memory"
     )
     micro_tokens: int = option(
         16384, "padded tokens through the model at once in an update; lower it when memory runs out"
     )
-    slots: int = option(256, "responses sampled at once; lower it when memory runs out")
-    stage_steps: int = option(
-        200, "steps after which a stage ends in any case; paper: about 100 in stage 1"
+
+    eval_problems: int = option(
+        500,
+        "problems of the evaluation before and after each stage",
+        fixed=True,
+        heading="what is measured and kept",
     )
-    validate_every: int = option(10, "steps between validations, by which a stage's end is found")
-    validation_problems: int = option(500, "problems of a validation; paper: MATH500")
-    eval_problems: int = option(500, "problems of the evaluation before and after each stage")
-    eval_samples: int = option(4, "samples a problem in evaluation (avg@k); paper: 32 on AIME")
+    eval_samples: int = option(
+        4, "samples a problem in evaluation (avg@k); paper: 32 on AIME", fixed=True
+    )
     save_every: int = option(20, "steps between checkpoints")
     snapshot_every: int = option(
-        0, "steps between models that are kept, as stepN/; 0 keeps those of the stages' ends"
-    )
-    instruction: str = option(
-        "Please reason step by step, and put your final answer within \\boxed{}.",
-        "what follows the question; paper: this",
+        0,
+        "steps between models that are kept, as stepN/; 0 keeps those of the stages' ends",
+        least=0,
     )
 
+    def stage_budgets(self):
+        """The budgets as whole numbers; ValueError if they are none."""
+        words = [word.strip() for word in self.budgets.split(",")]
+        if not all(word.isdecimal() and int(word) > 0 for word in words):
+            raise ValueError(
+                f"--budgets {self.budgets} is not a list of positive numbers such as "
+                "2048,4096,8192."
+            )
+        return [int(word) for word in words]
+
+
+FIXED = [f.name for f in fields(Config) if f.metadata["fixed"]]
 
 DS = {"budgets": "2048,4096,8192"}
 PRESETS = {
@@ -106,7 +164,7 @@ PRESETS = {
 
 
 def find_settings(model):
-    """The settings that go with a model: a preset's; for a stage's folder those of its run; else the paper's.
+    """The settings that go with a model: a preset's; for a stage's folder its run's; else none.
 
     Among them, `model` is where to load it from.
     """
@@ -121,49 +179,54 @@ def find_settings(model):
     return {"model": model}
 
 
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
+
+
+def describe_default(f):
+    """What --help says of a default; the small model, which is the default, has some of its own."""
+    small = PRESETS["small"].get(f.name, f.default)
+    if f.name == "model" or small == f.default:
+        return f" (default: {f.default})" if f.default != "" else ""
+    return f" (default: {f.default}; small: {small if small != '' else 'nothing'})"
+
+
 def parse_arguments(argv):
-    """The command line: (options given, resume). What is not given comes from the model's preset, else Config."""
+    """The command line: (options given, resume). The rest is the model's preset's, or Config's."""
     parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
     for f in fields(Config):
-        text = f"{f.metadata['help']} (default: {f.default or 'none'})"
-        parser.add_argument(
-            "--" + f.name.replace("_", "-"), type=type(f.default), help=text.replace("%", "%%")
-        )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the interrupted run in --out"
-    )
-    given = {
-        name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None
-    }
-    return given, given.pop("resume")
+        if f.metadata["heading"]:
+            group = parser.add_argument_group(f.metadata["heading"])
+        text = f.metadata["text"] + describe_default(f)
+        group.add_argument(flag(f.name), type=type(f.default), help=text.replace("%", "%%"))
+    group.add_argument("--resume", action="store_true", help="continue the run in --out")
+    given = vars(parser.parse_args(argv))
+    resume = given.pop("resume")
+    return {name: value for name, value in given.items() if value is not None}, resume
 
 
 def check_config(config):
     """Raises ValueError, naming the option, for values no run can have."""
-    if config.recipe not in ("tfpi", "tfpi+rl", "direct", "multistage"):
-        raise ValueError(
-            f"--recipe {config.recipe} is not one of tfpi, tfpi+rl, direct, multistage."
-        )
-    if config.normalizer not in ("dapo", "grpo", "dr_grpo"):
-        raise ValueError(f"--normalizer {config.normalizer} is not one of dapo, grpo, dr_grpo.")
-    if not all(b.strip().isdecimal() and int(b) > 0 for b in config.budgets.split(",")):
-        raise ValueError(
-            f"--budgets {config.budgets} is not a list of positive numbers such as 2048,4096,8192."
-        )
     if config.group < 2:
         raise ValueError(
             "--group must be at least 2: the advantage compares the responses to one prompt."
         )
     if not config.model.strip():
         raise ValueError("--model is empty. Give small, a preset, a Hugging Face id, or a folder.")
+    config.stage_budgets()
     for f in fields(config):
-        value, name = getattr(config, f.name), f.name.replace("_", "-")
-        if isinstance(f.default, int) and value < (
-            0 if f.name in ("seed", "steps", "snapshot_every") else 1
-        ):
-            raise ValueError(f"--{name} {value} is too small.")
+        value = getattr(config, f.name)
+        choices = f.metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(f"{flag(f.name)} {value} is not one of {', '.join(choices)}.")
+        if isinstance(f.default, int) and value < f.metadata["least"]:
+            raise ValueError(f"{flag(f.name)} {value} is too small.")
         if isinstance(f.default, float) and not 0 < value < math.inf:
-            raise ValueError(f"--{name} {value} is not a positive, finite number.")
+            raise ValueError(f"{flag(f.name)} {value} is not a positive, finite number.")
     if config.eps_low >= 1:
         raise ValueError(f"--eps-low {config.eps_low} must be below 1: a ratio is never below 0.")
     check_device(config.device or default_device())

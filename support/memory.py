@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def memory_advice(doing, remedy):
-    """Turns running out of memory, on a GPU or not, into one MemoryError that says what to do."""
+    """Turns running out of memory, on a GPU or not, into one MemoryError that says what to do.
+
+    Stands around a block (`with memory_advice(...)`) or over a function (`@memory_advice(...)`).
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError

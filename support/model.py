@@ -1,29 +1,55 @@
-"""A model from a folder or the hub, and what every model here must be like.
+"""A model from a folder or the hub, what every model here must be like, and how it is called.
 
-Nothing that comes with a model is run: no code of its repository, no kernel named in its configuration, and no pickle,
-which may hold code too. What sampler and loss rely on is checked at once, so that a model they would get wrong is
-refused instead of trained badly. Left out: quantised weights, adapters, models split over devices.
+Nothing that comes with a model is run: no code of its repository, no kernel named in its
+configuration, and no pickle, which may hold code too. What sampler and loss rely on is checked at
+once, so that a model they would get wrong is refused instead of trained badly. Left out: quantised
+weights, adapters, models split over devices.
 """
 
+import functools
+import inspect
+from contextlib import nullcontext
+
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from support.memory import memory_advice
 
 
 class ModelError(ValueError):
     """A model that cannot be used; the message says why and what to do."""
 
 
-def load_model(source, device):
-    """Model, tokenizer and set of stop ids from a folder or hub id; raises ModelError where it cannot be used.
+# --------------------------------------------------------------------------------------------------
+# Loading
 
-    Nothing that comes with a model is run: no code of its repository, and no pickle, which may hold code too.
+
+@memory_advice("loading the model", "Use a smaller one, or --device cpu.")
+def load_model(source, device):
+    """Model, tokenizer and set of stop ids from a folder or hub id.
+
+    Raises ModelError where it cannot be used.
     """
+    model, tokenizer = read_model(source)
+    check_tokenizer(source, model, tokenizer)
+    stop_ids = find_stop_ids(source, model, tokenizer)
+    model.to(device)
+    if not is_finite(model):
+        raise ModelError(
+            f"the weights of {source!r} are not finite. Use an earlier checkpoint of it."
+        )
+    check_projection(model)
+    return model, tokenizer, stop_ids
+
+
+def read_model(source):
+    """Model and tokenizer as transformers reads them, without running any code of their own."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        config._attn_implementation = (
-            "sdpa"  # whatever the file says: it may name a kernel on the hub, which is code
-        )
+        # Whatever the file says: it may name a kernel on the hub, which is code.
+        config._attn_implementation = "sdpa"
         model, found = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
@@ -35,18 +61,22 @@ def load_model(source, device):
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a broken file can make the libraries raise anything
-        reason = (
-            (str(error).strip() or type(error).__name__).splitlines()[0].strip().removesuffix(".")
-        )
+        reason = str(error).strip() or type(error).__name__
+        reason = reason.splitlines()[0].strip().removesuffix(".")
         raise ModelError(
-            f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a folder "
-            "with config.json, a tokenizer and model.safetensors."
+            f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a "
+            "folder with config.json, a tokenizer and model.safetensors."
         ) from None
     if found["missing_keys"]:
         raise ModelError(
-            f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is missing. "
-            "Fetch the model again."
+            f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is "
+            "missing. Fetch the model again."
         )
+    return model, tokenizer
+
+
+def check_tokenizer(source, model, tokenizer):
+    """Raises ModelError for a tokenizer that no prompt can be made with, or not for this model."""
     if not tokenizer.chat_template:
         raise ModelError(
             f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
@@ -57,8 +87,13 @@ def load_model(source, device):
             f"the tokenizer of {source!r} has {len(tokenizer)} tokens, more than its model knows. "
             "Use the tokenizer that the model was trained with."
         )
-    # One set of stop ids for sampler, loss and truncation flag; models often have two, and only the generation config
-    # lists both.
+
+
+def find_stop_ids(source, model, tokenizer):
+    """The one set of stop ids for sampler, loss and truncation flag.
+
+    Pitfall: a second EOS id. Models often have two, and only the generation config lists both.
+    """
     stop_ids = set()
     for ids in (
         tokenizer.eos_token_id,
@@ -68,16 +103,10 @@ def load_model(source, device):
         stop_ids |= set(ids) if isinstance(ids, list) else {ids} - {None}
     if not stop_ids:
         raise ModelError(
-            f"{source!r} names no end-of-text token, so no response would ever end. Set eos_token_id in "
-            "its generation_config.json."
+            f"{source!r} names no end-of-text token, so no response would ever end. Set "
+            "eos_token_id in its generation_config.json."
         )
-    model.to(device)
-    if not is_finite(model):
-        raise ModelError(
-            f"the weights of {source!r} are not finite. Use an earlier checkpoint of it."
-        )
-    check_projection(model)
-    return model, tokenizer, stop_ids
+    return stop_ids
 
 
 def is_finite(model):
@@ -88,33 +117,68 @@ def is_finite(model):
 
 
 def check_projection(model):
-    """Raises ModelError if the logits are not hidden @ weight.T, as sampler and loss compute them.
+    """Raises ModelError if the logits are not hidden @ head.T, as sampler and loss compute them.
 
     A model that scales, caps or biases its logits would get wrong log-probs silently.
     """
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.no_grad():
-        plain = forward_hidden(model, input_ids=ids) @ model.get_output_embeddings().weight.T
+        plain = forward_hidden(model, ids) @ model.get_output_embeddings().weight.T
         if not torch.allclose(model(input_ids=ids).logits, plain, rtol=1e-3, atol=1e-3):
             raise ModelError(
-                f"{type(model).__name__} does more than one projection from hidden states to logits, "
-                "which is not supported."
+                f"{type(model).__name__} does more than one projection from hidden states to "
+                "logits, which is not supported."
             )
 
 
-def forward_hidden(model, **inputs):
-    """Last hidden states (B, T, H) of a causal LM, without the [B, T, V] logits."""
-    return model.base_model(**inputs).last_hidden_state
+# --------------------------------------------------------------------------------------------------
+# Calling
+
+
+def forward_hidden(model, input_ids, cache=None, **inputs):
+    """Last hidden states (B, T, H) of a causal LM for ids (B, T), without the (B, T, V) logits.
+
+    cache, if given, holds the keys and values of what came before, and takes those of these tokens.
+    """
+    if cache is not None:
+        inputs[cache_argument(type(model.base_model))] = cache
+    outputs = model.base_model(input_ids=input_ids, use_cache=cache is not None, **inputs)
+    return outputs.last_hidden_state
+
+
+@functools.cache
+def cache_argument(model_class):
+    """What forward calls its cache: `cache` in newer transformers, before `past_key_values`."""
+    names = inspect.signature(model_class.forward).parameters
+    return "cache" if "cache" in names else "past_key_values"
+
+
+def pad_right(sequences, device):
+    """Token-id lists as ids (B, T) int64, padded with 0 on the right, and their lengths (B,)."""
+    lengths = [len(sequence) for sequence in sequences]
+    ids = np.zeros((len(sequences), max(lengths)), dtype=np.int64)
+    for row, sequence in zip(ids, sequences):
+        row[: len(sequence)] = sequence
+    return torch.from_numpy(ids).to(device), torch.tensor(lengths, device=device)
+
+
+def autocast(device):
+    """The precision of sampling, evaluating and training: on a GPU, matmuls in bf16.
+
+    Weights and optimizer stay in fp32, since an lr of 1e-6 is lost in bf16 weights.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+
+
+# --------------------------------------------------------------------------------------------------
+# Devices
 
 
 def default_device():
-    return (
-        "cuda"
-        if torch.cuda.is_available()
-        else "mps"
-        if torch.backends.mps.is_available()
-        else "cpu"
-    )
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_device(device):

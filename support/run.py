@@ -1,30 +1,32 @@
-"""A run: its configuration, the presets for the paper's models, and what stands on disk.
+"""A run: where it is, what it leaves on the disk, how it goes on after an interruption.
 
     runs/NAME/config.json            the options
     runs/NAME/metrics.jsonl          one line a step
-    runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs (checkpoint.py)
-    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with --snapshot-every)
+    runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs
+    runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with
+                                     --snapshot-every)
     runs/NAME/summary.json           the measurements before and after
 
-Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state. The defaults are the
-paper's hyper-parameters (Section 4, "shared by all methods"); a preset replaces those that a model needs otherwise.
+Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state, and
+what is killed between two checkpoints is done again from the first of them on, alike.
 """
 
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from problems import DataError, load_data
-from support.config import Config, check_config, find_settings
+from problems import load_data
+from support.config import FIXED, Config, check_config, find_settings, flag
 from support.disk import (
     flush,
     keep_steps,
@@ -38,17 +40,18 @@ from support.disk import (
     write_json,
 )
 from support.model import default_device, is_finite, load_model
+from support.report import find_trouble, format_sample, step_line
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A run and its checkpoints
+BAD_STEPS = 3  # in a row, without one finite update: a run stops
+STOPPING = (
+    b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once.\n"
+)
+SAMPLE_EVERY = 25  # steps of a stage between samples that are shown
 
 
 @dataclass
 class State:
-    """Where a run is; with the model and the optimizer, all that a checkpoint needs.
-
-    Every random stream is keyed by (seed, step), so no generator has a state to keep.
-    """
+    """Where a run is; with the model and the optimizer, all that a checkpoint needs."""
 
     stage: int = 0  # index of the current stage
     stage_step: int = 0  # steps done in it
@@ -57,63 +60,146 @@ class State:
     generated_tokens: int = 0  # by training rollouts
     flops: int = 0  # of sampling and training them
     seconds: float = 0.0
-    truncated: list = field(
-        default_factory=list
-    )  # of the current stage: one value since each validation
+    # Of the current stage, one share each validation; and of each step since the last one.
+    truncated: list = field(default_factory=list)
     accuracy: list = field(default_factory=list)
+    since_validation: list = field(default_factory=list)
     bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
-    since_validation: list = field(
-        default_factory=list
-    )  # truncated shares of the steps after the last validation
-    evaluations: list = field(
-        default_factory=list
-    )  # one entry before training and after each stage
+    evaluations: list = field(default_factory=list)  # before training, and after each stage
+
+    def next_stage(self):
+        self.stage += 1
+        self.stage_step = 0
+        self.truncated = []
+        self.accuracy = []
+        self.since_validation = []
 
 
 class Run:
-    """Everything a step needs; its folder is described at the head of this file."""
+    """Everything a step needs: options, state, model, optimizer, problems; and its folder."""
 
-    def __init__(self, config, folder, source, state=None):
-        self.config, self.folder, self.state = config, folder, state or State()
-        self.device = config.device or default_device()
-        self.model, self.tokenizer, self.stop_ids = load_model(source, self.device)
-        # eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for another reason.
+    def __init__(self, config, folder, source, data, state=None):
+        self.config = config
+        self.folder = folder
+        self.state = state or State()
+        self.model, self.tokenizer, self.stop_ids = load_model(
+            source, config.device or default_device()
+        )
+        # eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
+        # another reason.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.0)
-        self.train, self.validation, self.test = load_data(config.data)
+        self.train, self.validation, self.test = data
         self.started = time.monotonic() - self.state.seconds
-        self.stop, self.lock = False, None
+        self.stop = False
+        self.lock = None
+        self.bar = None
 
     def seconds(self):
         """Time spent on the run, interruptions not counted."""
         return time.monotonic() - self.started
 
-    def autocast(self):
-        # On a GPU: weights and optimizer in fp32, since an lr of 1e-6 is lost in bf16 weights; the matmuls in bf16.
-        return (
-            torch.autocast("cuda", torch.bfloat16)
-            if self.device.startswith("cuda")
-            else nullcontext()
+    def ask_to_stop(self):
+        """Asks the run to end after its step or evaluation; False if it was asked before."""
+        if self.stop:
+            return False
+        self.stop = True
+        # Not print: a signal may come in the middle of another one, which cannot be entered twice.
+        os.write(2, STOPPING)
+        return True
+
+    # What a step leaves
+
+    def progress(self, stage):
+        """The stage's bar, which `record` moves on: use it in a `with`."""
+        self.bar = tqdm(
+            total=self.config.steps or self.config.stage_steps,
+            initial=self.state.stage_step,
+            desc=f"{stage.name} (budget {stage.budget})",
+            unit="step",
+            mininterval=1,
         )
+        return self.bar
+
+    def record(self, stage, groups, metrics):
+        """After each step: its line of metrics, what the user sees, and what is due on the disk.
+
+        Raises ValueError after BAD_STEPS steps in a row whose updates were not finite.
+        """
+        state = self.state
+        self.log(
+            {
+                "step": state.step,
+                "stage": stage.name,
+                "stage_step": state.stage_step,
+                "budget": stage.budget,
+                "thinking": stage.thinking,
+                **metrics,
+                "generated_tokens": state.generated_tokens,
+                "flops": state.flops,
+                "seconds": self.seconds(),
+            }
+        )
+        self.show(groups, metrics)
+        self.stop_if_bad(metrics)
+        if self.config.snapshot_every and state.step % self.config.snapshot_every == 0:
+            self.save_model(f"step{state.step}")
+        if state.stage_step % self.config.save_every == 0:
+            self.save_checkpoint()
 
     def log(self, line):
         """Appends one step's metrics to metrics.jsonl."""
-        path, text = self.folder / "metrics.jsonl", json.dumps(line, allow_nan=False)
+        path = self.folder / "metrics.jsonl"
+        text = json.dumps(line, allow_nan=False)
         try:
             with open(path, "a") as file:
                 file.write(text + "\n")
         except OSError as error:
             raise OSError(f"cannot write {path} ({error.strerror}). Free space there.") from None
 
-    def save_checkpoint(self):
-        """Saves all that --resume needs; the checkpoint before is removed once this one is whole on the disk."""
-        if not is_finite(self.model):
-            tqdm.write(
-                "no checkpoint was written, since the weights are not finite.", file=sys.stderr
+    def show(self, groups, metrics):
+        """Moves the bar on, says what went wrong in the step, and now and then shows a sample."""
+        state = self.state
+        self.bar.update(1)
+        self.bar.set_postfix_str(step_line(metrics))
+        if trouble := find_trouble(metrics):
+            self.say(f"step {state.step}: {trouble}")
+        if state.stage_step % SAMPLE_EVERY == 1:
+            self.say(
+                f"\nstep {state.step}, a sample {format_sample(self.tokenizer, groups[0][0])}\n"
             )
+
+    def say(self, text):
+        """Prints a line above the bar."""
+        tqdm.write(text, file=sys.stderr)
+
+    def stop_if_bad(self, metrics):
+        state = self.state
+        if metrics["updates"]:
+            state.bad_steps = 0
+        elif metrics["skipped"]:
+            state.bad_steps += 1
+        if state.bad_steps == BAD_STEPS:
+            state.bad_steps = 0  # whoever resumes the run has changed something
+            self.save_checkpoint()
+            raise ValueError(
+                f"in {BAD_STEPS} steps in a row the loss or its gradient was not finite. The "
+                "weights are those before these steps. Lower --lr and go on."
+            )
+
+    # Models and checkpoints
+
+    def save_model(self, name):
+        """Writes the model as it is now, an ordinary Hugging Face folder, into the run's."""
+        write_folder(self.folder / name, lambda folder: save_model(self, folder))
+
+    def save_checkpoint(self):
+        """Saves all that --resume needs; then removes the checkpoint before."""
+        if not is_finite(self.model):
+            self.say("no checkpoint was written, since the weights are not finite.")
             return
         self.state.seconds = self.seconds()
-        # Two of one name never differ, so none is ever replaced: a step changes the first number, a stage's end the
-        # second.
+        # Two of one name never differ, so none is ever replaced: a step changes the first number, a
+        # stage's end the second.
         final = self.folder / f"checkpoint-{self.state.step}-{self.state.stage}"
         if not final.exists():
             if (metrics := self.folder / "metrics.jsonl").exists():
@@ -129,8 +215,35 @@ class Run:
         write_json(folder / "state.json", asdict(self.state))
 
 
+@contextmanager
+def signals(ask_to_stop):
+    """Within it, Ctrl-C and SIGTERM call ask_to_stop(), and stop at once where that is not True."""
+
+    def answer(*_):
+        if not ask_to_stop():
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --------------------------------------------------------------------------------------------------
+# New and resumed runs
+
+
+def run_folder(given):
+    return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
+
+
 def new_run(given, check=None):
-    """A run in a folder of its own, which nobody has written to before; check(run) may refuse it before that."""
+    """A run of the options given, in a folder of its own, which nobody has written to before.
+
+    check(run) may refuse it before anything is written. Raises ValueError or OSError.
+    """
     model = given.get("model", "small")
     settings = find_settings(model)
     config = Config(**(settings | {"model": model} | given))
@@ -140,22 +253,11 @@ def new_run(given, check=None):
         raise ValueError(
             f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
         )
-    run = Run(config, folder, settings.get("model", model))
+    run = Run(config, folder, settings.get("model", model), load_data(config.data))
     if check:
         check(run)
-    free = (folder.with_name(f"{folder.name}-{i}") for i in range(2, 1_000_000))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Made beside and renamed, so that there is no run without its options.
-        with tempfile.TemporaryDirectory(
-            prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True
-        ) as beside:
-            (made := Path(beside) / "run").mkdir()
-            write_json(made / "config.json", asdict(config))
-            while os.path.lexists(run.folder):
-                run.folder = next(free)
-            os.rename(made, run.folder)
-            flush(folder.parent)
+        make_folder(run)
         run.lock = lock(run.folder)
     except OSError as error:
         raise OSError(
@@ -165,25 +267,23 @@ def new_run(given, check=None):
     return run
 
 
-def run_folder(given):
-    return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
-
-
-# What a run's state and its table of measurements rest on.
-FIXED = (
-    "model",
-    "recipe",
-    "data",
-    "seed",
-    "budgets",
-    "full_budget",
-    "temperature",
-    "instruction",
-    "validate_every",
-    "validation_problems",
-    "eval_problems",
-    "eval_samples",
-)
+def make_folder(run):
+    """Makes the run's folder, or one of the next free name, with its options in it."""
+    folder = run.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made beside and renamed, so that there is no run without its options.
+    with tempfile.TemporaryDirectory(
+        prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as beside:
+        made = Path(beside) / "run"
+        made.mkdir()
+        write_json(made / "config.json", asdict(run.config))
+        copies = 1
+        while os.path.lexists(run.folder):
+            copies += 1
+            run.folder = folder.with_name(f"{folder.name}-{copies}")
+        os.rename(made, run.folder)
+        flush(folder.parent)
 
 
 def resumed_run(given):
@@ -194,21 +294,20 @@ def resumed_run(given):
     folder = run_folder(given)
     if not (folder / "config.json").exists():
         raise ValueError(
-            f"there is no run in {folder}. Give --out the folder of the run to resume, or leave out "
-            "--resume to start one."
+            f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
+            "out --resume to start one."
         )
     saved = asdict(read_json(folder / "config.json", Config))
     for name in FIXED:
         if given.get(name, saved[name]) != saved[name]:
-            option = f"--{name.replace('_', '-')}"
             raise ValueError(
-                f"the run in {folder} has {option} {saved[name]!r}, which --resume cannot change. "
-                f"Leave {option} out, or start another run."
+                f"the run in {folder} has {flag(name)} {saved[name]!r}, which --resume cannot "
+                f"change. Leave {flag(name)} out, or start another run."
             )
     config = Config(**(saved | given | {"out": saved["out"]}))
     check_config(config)
     locked = lock(folder)
-    run = load_checkpoint(config, folder)
+    run = load_checkpoint(config, folder, load_data(config.data))
     run.lock = locked
     if config != Config(**saved):
         write_json(folder / "config.json", asdict(config))
@@ -219,8 +318,8 @@ def resumed_run(given):
     return run
 
 
-def load_checkpoint(config, folder):
-    """The run as its newest checkpoint that can be read has it; a damaged one is put aside, not removed.
+def load_checkpoint(config, folder, data):
+    """The run as its newest checkpoint that can be read has it; a damaged one is put aside.
 
     An older one is as good, only less far: the steps since are done again, alike.
     """
@@ -231,25 +330,23 @@ def load_checkpoint(config, folder):
     damaged = []
     for path in sorted(folder.glob("checkpoint-*"), key=numbers, reverse=True):
         try:
-            run = Run(config, folder, str(path), read_json(path / "state.json", State))
+            run = Run(config, folder, str(path), data, read_json(path / "state.json", State))
             load_optimizer(run, path / "optimizer.safetensors")
-        except DataError:
-            raise
         except ValueError as error:  # ModelError among them
             damaged.append((path, error))
             continue
         for bad, error in damaged:
             aside = folder / f"damaged-{bad.name}-{time.time_ns()}"
             os.replace(bad, aside)
-            print(
-                f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from {path}.",
-                file=sys.stderr,
+            run.say(
+                f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from "
+                f"{path}."
             )
         return run
     if damaged:
         path, error = damaged[0]
         raise ValueError(
-            f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or remove it "
-            "to begin the run again with --resume."
+            f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or "
+            "remove it to begin the run again with --resume."
         )
-    return Run(config, folder, find_settings(config.model)["model"])
+    return Run(config, folder, find_settings(config.model)["model"], data)

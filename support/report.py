@@ -1,0 +1,100 @@
+"""What a user reads of a run: the plan before it, a line a step, and the table at its end."""
+
+from support.config import MODES
+from support.disk import write_json
+
+
+def step_line(metrics):
+    """One step's metrics, behind the progress bar."""
+    return (
+        f"reward {metrics['reward']:.2f}, tokens {metrics['tokens']:.0f}, "
+        f"truncated {metrics['truncated']:.0%}, flat {metrics['flat_groups']:.0%}, "
+        f"grad {metrics['grad_norm']:.2f}, {metrics['step_seconds']:.1f} s"
+    )
+
+
+def find_trouble(metrics):
+    """What went wrong in a step, as a sentence; nothing if all was well."""
+    skipped = metrics["skipped"]
+    updates = metrics["updates"]
+    if updates and not skipped:
+        return ""
+    what = "no update, since every group was flat (all right or all wrong)"
+    if skipped:
+        left_out = f"{skipped} of {skipped + updates} updates left out"
+        what = f"{left_out}, since loss or gradient was not finite"
+    return f"{what}; {metrics['truncated']:.0%} of the responses were truncated."
+
+
+def format_sample(tokenizer, rollout):
+    """A response behind its prompt, as the model saw it, the empty block included."""
+    text = tokenizer.decode(rollout.prompt_ids) + rollout.text
+    return f"(reward {rollout.reward:.0f}, answer {rollout.gold}):\n{text[:800]}"
+
+
+def describe(run, stages):
+    """The plan, printed at once."""
+    config = run.config
+    parameters = sum(p.numel() for p in run.model.parameters())
+    print(
+        f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.model.device}; "
+        f"recipe {config.recipe}; {len(run.train)} training problems; output in {run.folder}"
+    )
+    length = f"until it levels off, at most {config.stage_steps} steps"
+    if config.steps:
+        length = f"{config.steps} steps"
+    for stage in stages:
+        print(
+            f"  {stage.name}: {'thinking' if stage.thinking else 'thinking-free'} prompts, "
+            f"budget {stage.budget} tokens, {config.prompts} prompts x {config.group} rollouts a "
+            f"step, {length}"
+        )
+    if config.model == "small":
+        print("  about 6 minutes on two CPU cores with the default settings")
+    else:
+        print("  the time left stands beside each bar")
+
+
+def format_row(name, mode, result):
+    """One measurement of one mode (a dict, eval.summarise's) as a line of the table."""
+    return (
+        f"{name:<8}{mode.replace('_', '-'):<14} "
+        f"{100 * result['accuracy']:5.1f} ± {100 * result['error']:3.1f} %  "
+        f"{result['tokens']:8.1f} tokens  {100 * result['truncated']:5.1f} % truncated  "
+        f"{100 * result['verification']:5.1f} % verification  "
+        f"{100 * result['thought']:5.1f} % think, {100 * result['empty']:.1f} % empty blocks"
+    )
+
+
+def report(run):
+    """Of a finished run: prints its table, writes summary.json and draws its figure."""
+    state = run.state
+    table = state.evaluations
+    first = table[0]["thinking"]
+    print(
+        f"\nTest problems, avg@{first['k']} of {first['problems']} problems, "
+        f"budget {run.config.full_budget}:"
+    )
+    for entry in table:
+        for mode in MODES:
+            print(format_row(entry["name"], mode, entry[mode]))
+    seconds = run.seconds()
+    summary = {
+        "before": {mode: table[0][mode] for mode in MODES},
+        "after": {mode: table[-1][mode] for mode in MODES},
+        "stages": table[1:],
+        "generated_tokens": state.generated_tokens,
+        "flops": state.flops,
+        "seconds": seconds,
+    }
+    write_json(run.folder / "summary.json", summary)
+    try:
+        from support.plot import draw_run
+
+        print(f"figure: {draw_run(run.folder)}")
+    except SystemExit as missing:  # matplotlib is optional
+        print(missing)
+    print(
+        f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
+        f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}"
+    )
