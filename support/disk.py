@@ -1,13 +1,14 @@
-"""What a run writes to disk, so that a crash at any moment loses nothing, and so that reading it runs no code.
+"""What a run writes to disk: a crash at any moment loses nothing, and reading it runs no code.
 
-    write_folder     a model or a checkpoint: under a partial name, flushed to the disk, then renamed
+    write_folder     a model or a checkpoint: with a partial name, flushed to the disk, then renamed
     write_json       the same for one small file
     keep_steps       cuts metrics.jsonl back to the steps that a checkpoint knows
     lock             one process at a time in a run's folder
 
-A rename is all or nothing, so what has its own name is whole; `partial` is never read, and may be removed at any time.
-Weights and optimizer are safetensors, the rest is JSON: a pickle, as torch.save writes it, may run code when it is
-loaded. Left out: checkpoints in the background, or in parts over several machines.
+A rename is all or nothing, so what has its own name is whole; `partial` is never read, and may be
+removed at any time. Weights and optimizer are safetensors, the rest is JSON: a pickle, as
+torch.save writes it, may run code when it is loaded. Left out: checkpoints in the background, or in
+parts over several machines.
 """
 
 import json
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 
 def flush(path):
-    """Waits until a file, or a folder's list of names, is on the disk, so that a power cut cannot undo it."""
+    """Waits until a file, or a folder's list of names, is on the disk: no power cut can undo it."""
     if os.name == "nt":  # Windows flushes neither folders nor what is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -31,7 +32,10 @@ def flush(path):
 
 
 def write_folder(final, fill):
-    """Makes the folder `final` of what fill(folder) writes: whole, or not at all. Raises OSError if it cannot."""
+    """Makes the folder `final` of what fill(folder) writes: whole, or not at all.
+
+    Raises OSError if it cannot.
+    """
     partial = final.parent / "partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -52,9 +56,10 @@ def write_folder(final, fill):
 
 
 def lock(folder):
-    """Keeps other processes out of the run's folder until this one ends, in whatever way; or until the file returned is closed.
+    """Keeps other processes out of the run's folder until this one ends, or closes what it returns.
 
-    Raises ValueError if another one has it: two that train in one folder would spoil each other's files.
+    Raises ValueError if another one has it: two that train in one folder would spoil each other's
+    files.
     """
     try:
         import fcntl
@@ -98,11 +103,9 @@ def write_json(path, value):
 
 def read_json(path, kind):
     """The dataclass `kind` from a JSON file; raises ValueError if the file holds something else."""
+    types = {f.name: type(f.default) for f in fields(kind)}
     try:
-        values, types = (
-            json.loads(path.read_text(encoding="utf-8")),
-            {f.name: type(f.default) for f in fields(kind)},
-        )
+        values = json.loads(path.read_text(encoding="utf-8"))
         for name, value in values.items():
             allowed = {float: (float, int), int: int, str: str}.get(types[name], list)
             if not isinstance(value, allowed) or isinstance(value, bool):
@@ -120,25 +123,20 @@ def save_model(run, folder):
 
 
 def save_optimizer(run, path):
-    """The state of each parameter, by its name. Learning rate and such are options of the run, not state."""
-    state = run.optimizer.state
-    save_file(
-        {
-            f"{name}/{key}": value
-            for name, parameter in run.model.named_parameters()
-            for key, value in state.get(parameter, {}).items()
-        },
-        path,
-    )
+    """The state of each parameter, by its name. Learning rate and such are the run's options."""
+    tensors = {}
+    for name, parameter in run.model.named_parameters():
+        state = run.optimizer.state.get(parameter, {})
+        tensors |= {f"{name}/{key}": value for key, value in state.items()}
+    save_file(tensors, path)
 
 
 def load_optimizer(run, path):
     try:
         tensors = load_file(path)
         whole = run.optimizer.state_dict()
-        parameters = (
-            list(run.model.named_parameters()) if tensors else []
-        )  # none before the first update
+        # There is no state before the first update.
+        parameters = run.model.named_parameters() if tensors else []
         for index, (name, parameter) in enumerate(parameters):
             state = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
             if not state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape:
@@ -150,7 +148,7 @@ def load_optimizer(run, path):
 
 
 def keep_steps(path, last):
-    """Cuts off the lines of steps after `last`, which will be done again, and one that a crash tore."""
+    """Cuts off the lines of steps after `last`, which are done again, and one that a crash tore."""
     kept = 0
     with open(path, "ab+") as file:
         file.seek(0)
