@@ -1,4 +1,8 @@
-"""Shared by all tests: the repository root on the path, one thread, and tiny random models whose next token depends on content and position."""
+"""Shared by all tests.
+
+The repository root on the path, one thread, and tiny random models whose next token depends on
+content and position.
+"""
 
 import functools
 import json
@@ -54,7 +58,10 @@ def model():
 
 @pytest.fixture(scope="module")
 def users_threads():
-    """For tests of sameness: what is the same on one thread may differ on the two or more that a user has."""
+    """For tests of sameness.
+
+    What is the same on one thread may differ on the two or more that a user has.
+    """
     torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(1)
@@ -66,7 +73,7 @@ def make_model():
     return tiny_model
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The small model, and a run of it that takes seconds
 
 
@@ -118,7 +125,10 @@ def small_run(tiny_options, tmp_path):
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-    """The run of tiny_options, done, with snapshots; in `asked`, the budgets that its training asked the sampler for. Read it only."""
+    """The run of tiny_options, done, with snapshots. Read it only.
+
+    In `asked` are the budgets that its training asked the sampler for.
+    """
     import tfpi
     from support.run import new_run
 

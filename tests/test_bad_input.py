@@ -1,4 +1,8 @@
-"""Users' mistakes: each gets one sentence with the way out, no traceback, a non-zero exit code, and leaves nothing behind."""
+"""Users' mistakes.
+
+Each gets one sentence with the way out, no traceback, a non-zero exit code, and leaves nothing
+behind.
+"""
 
 import json
 import math
@@ -27,7 +31,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def refuse(tmp_path, monkeypatch, capsys):
-    """Runs a command line's main in an empty folder: what it says when it gives up. Checks that it leaves the folder as it was."""
+    """Runs a command line's main in an empty folder: what it says when it gives up.
+
+    Checks that it leaves the folder as it was.
+    """
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -49,7 +56,7 @@ def refuse(tmp_path, monkeypatch, capsys):
         signal.signal(number, handler)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Options
 
 
@@ -124,7 +131,7 @@ def test_options_of_eval(arguments, said, refuse):
     assert said in refuse(eval_module.main, *arguments.split())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Data
 
 
@@ -200,7 +207,7 @@ def test_copies_of_a_question_stay_on_one_side(tmp_path):
     assert test and train.isdisjoint(test)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Models
 
 
@@ -319,7 +326,10 @@ def test_a_vocabulary_that_loses_the_empty_block():
 
 
 def test_an_empty_block_of_several_tokens_is_fine(small):
-    """Whether `</think>` is one token, as in the small model's tokenizer, or a letter each, does not matter."""
+    """Whether `</think>` is one token does not matter.
+
+    It is one in the small model's tokenizer, and a letter each in the other.
+    """
     letters = Tokenizer(models.BPE({c: i for i, c in enumerate("<think>/\n")}, []))
     letters.decoder = decoders.Fuse()
     thinkfree.check_block(PreTrainedTokenizerFast(tokenizer_object=letters))
@@ -332,7 +342,7 @@ def test_a_chat_template_that_fails():
         thinkfree.render(tokenizer, "What is 1 + 1?", "", True)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Requests
 
 
@@ -368,7 +378,10 @@ def test_a_problem_longer_than_the_context_is_found_before_anything_is_written(
 
 
 def test_all_responses_truncated_is_a_message(tiny_options, tmp_path, capsys):
-    """A budget of one token: nothing can be right, so nothing is learnt, the user is told, and the run ends all the same."""
+    """A budget of one token: nothing can be right, so nothing is learnt.
+
+    The user is told, and the run ends all the same.
+    """
     run = new_run(tiny_options | {"budgets": "1", "full_budget": 1, "out": str(tmp_path / "run")})
     assert tfpi.train(run) is True
     assert (
@@ -383,7 +396,7 @@ def test_a_right_answer_that_cannot_be_read_is_nobodys(gold):
     assert math_reward("\\boxed{2}", gold) == 0 and math_reward("no box", gold) == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Memory and disk
 
 
@@ -440,7 +453,7 @@ def test_a_config_that_tfpi_did_not_write(content, refuse, tmp_path):
     assert "run" in refuse(tfpi.main, "--resume", "--out", "run")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The real command lines
 
 

@@ -1,4 +1,7 @@
-"""Measures of eval.py against enumeration and hand counts, with a tokenizer of single characters."""
+"""Measures of eval.py against enumeration and hand counts.
+
+The tokenizer is one of single characters.
+"""
 
 import itertools
 import json
@@ -13,7 +16,10 @@ from rollout import Rollout
 
 
 class Characters:
-    """A tokenizer whose tokens are the code points of the text; the stop token 0 is special and leaves no text."""
+    """A tokenizer whose tokens are the code points of the text.
+
+    The stop token 0 is special and leaves no text.
+    """
 
     def __call__(self, texts, add_special_tokens):
         return {
@@ -53,13 +59,16 @@ def evaluate_texts(monkeypatch, rollouts, golds, k, prompts=None):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The parts
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 7])
 def test_pass_at_k_equals_enumeration(n):
-    """The share of all k-subsets of n samples that hold a right one, for every number of right ones."""
+    """The share of all k-subsets of n samples that hold a right one.
+
+    For every number of right ones.
+    """
     for k, right in itertools.product(range(1, n + 1), range(n + 1)):
         subsets = list(itertools.combinations([1] * right + [0] * (n - right), k))
         assert pass_at_k(n, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
@@ -82,7 +91,10 @@ def test_pass_at_k_needs_k_samples(k):
     ],
 )
 def test_response_text_restores_an_opened_block(prompt, expected):
-    """A template that opens `<think>` at the prompt's end left half of the block there; a closed or mentioned one did not."""
+    """A template that opens `<think>` at the prompt's end left half of the block there.
+
+    A closed or mentioned one did not.
+    """
     assert response_text(Characters(), prompt, written("so 2")) == expected
 
 
@@ -95,12 +107,15 @@ def test_verification_share_counts_lines():
     assert verification_share([""]) == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # evaluate()
 
 
 def test_accuracy_and_its_error_are_over_problems(monkeypatch):
-    """avg@2 of three problems by hand: 1, 1/2, 0. The error is the deviation of these three over the root of 3, not of six samples."""
+    """avg@2 of three problems by hand: 1, 1/2, 0.
+
+    The error is the deviation of these three over the root of 3, not of six samples.
+    """
     texts = [r"\boxed{1}", r"\boxed{1}", r"\boxed{2}", r"\boxed{9}", r"\boxed{9}", "no box"]
     result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["1", "2", "3"], k=2)
     assert result["accuracy"] == pytest.approx(0.5)
@@ -131,7 +146,10 @@ def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
 
 
 def test_empty_blocks_are_counted(monkeypatch):
-    """Thinking-free in disguise: a block with white space only. A filled block, no block or an open block is none."""
+    """Thinking-free in disguise: a block with white space only.
+
+    A filled block, no block or an open block is none.
+    """
     texts = [
         "<think>\n\n</think>\n\n2",
         "<think></think>2",
@@ -144,7 +162,10 @@ def test_empty_blocks_are_counted(monkeypatch):
 
 
 def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
-    """The DeepSeek-R1 templates open the block, so its emptiness shows in prompt and response together."""
+    """The DeepSeek-R1 templates open the block.
+
+    So its emptiness shows in prompt and response together.
+    """
     assert (
         evaluate_texts(
             monkeypatch,
@@ -186,7 +207,10 @@ NUMBERS = dict.fromkeys(
 
 
 def test_the_summary_compares_the_start_with_the_end(monkeypatch, tmp_path):
-    """Before is the first measurement of the table, after the last; the stages are all but the first."""
+    """Before is the first measurement of the table, after the last.
+
+    The stages are all but the first.
+    """
     monkeypatch.setattr("support.plot.draw_run", lambda folder: folder)
     table = [
         {"name": f"row {i}"} | {mode: NUMBERS | {"accuracy": i / 10} for mode in MODES}
@@ -228,6 +252,9 @@ def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):
-    """The spread of one problem is undefined, but summary.json must stay readable: JSON has no NaN."""
+    """The spread of one problem is undefined, but summary.json must stay readable.
+
+    JSON has no NaN.
+    """
     result = evaluate_texts(monkeypatch, [written("\\boxed{2}")], ["2"], k=1)
     assert json.dumps(result["error"], allow_nan=False) == "0.0"

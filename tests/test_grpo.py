@@ -1,4 +1,7 @@
-"""Advantages, loss, log-probs and update of grpo.py against float64 references, hand computations and per-sequence loops."""
+"""Advantages, loss, log-probs and update of grpo.py.
+
+Against float64 references, hand computations and per-sequence loops.
+"""
 
 import math
 import statistics
@@ -24,7 +27,7 @@ STOPS = {2, 3, 4}
 PROMPTS = [[5, 6, 7, 8, 9], [4], [12, 3, 9], [7] * 8]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Advantages
 
 
@@ -50,7 +53,10 @@ def test_advantages_without_std_are_centred_rewards():
 @pytest.mark.parametrize("scale_by_std", [True, False])
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.35])
 def test_a_flat_group_gets_exactly_zero(reward, scale_by_std):
-    """Pitfall: std of a flat group. Neither 0 / 0 nor a rounding error over a rounding error, in any group size."""
+    """Pitfall: std of a flat group.
+
+    Neither 0 / 0 nor a rounding error over a rounding error, in any group size.
+    """
     for size in (2, 3, 7, 8):
         assert not group_advantages(
             [reward] * size + [0.0] * (size - 1) + [1.0], size, scale_by_std
@@ -76,17 +82,23 @@ def test_rewards_that_do_not_make_groups_are_refused(count, size):
         group_advantages([0.0] * count, size)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Dynamic sampling
 
 
 def draws_of(*batches):
-    """A draw_groups for groups of two: draw d gives rollouts named (d, i) and the rewards of batches[d]."""
+    """A draw_groups for groups of two.
+
+    Draw d gives rollouts named (d, i) and the rewards of batches[d].
+    """
     return lambda draw: ([(draw, i) for i in range(len(batches[draw]))], list(batches[draw]))
 
 
 def test_dynamic_sampling_replaces_flat_groups():
-    """Whole groups stay or go, in order; draws go on until enough groups are not flat, and the surplus is not kept."""
+    """Whole groups stay or go, in order.
+
+    Draws go on until enough groups are not flat, and the surplus is not kept.
+    """
     draw = draws_of([1, 1, 0, 1], [0, 0, 0.35, 0.35], [1, 0, 0, 1], [9, 9, 9, 9])
     kept, kept_rewards, rollouts, rewards = dynamic_sampling(draw, prompts=2, group_size=2, draws=4)
     assert (kept, kept_rewards) == ([(0, 2), (0, 3), (2, 0), (2, 1)], [0, 1, 1, 0])
@@ -117,7 +129,10 @@ def test_dynamic_sampling_stops_at_its_draws():
 
 
 def test_truncated_samples_stay_in_their_group():
-    """Pitfall: filtering before the baseline. A truncated sample is a wrong one, not a missing one."""
+    """Pitfall: filtering before the baseline.
+
+    A truncated sample is a wrong one, not a missing one.
+    """
     group = [
         Rollout([1], [5, 2], [-1.0, -1.0], True),
         Rollout([1], [5, 5], [-1.0, -1.0], False),
@@ -129,7 +144,7 @@ def test_truncated_samples_stay_in_their_group():
     assert kept == group and rewards == [1.0, 0.0, 1.0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Loss
 
 
@@ -147,7 +162,11 @@ def test_truncated_samples_stay_in_their_group():
     ],
 )
 def test_clip_gradients(advantage, ratio, gradient):
-    """Pitfall: clip sign. d(-loss)/d(logp) is r * A, but 0 where r has gone too far in A's direction; eps 0.2 below, 0.28 above."""
+    """Pitfall: clip sign.
+
+    d(-loss)/d(logp) is r * A, but 0 where r has gone too far in A's direction; eps is 0.2 below,
+    0.28 above.
+    """
     logprob = torch.tensor([math.log(ratio)], requires_grad=True)
     loss, clipped = policy_loss(
         logprob,
@@ -171,7 +190,10 @@ def test_clip_gradients(advantage, ratio, gradient):
     ],
 )
 def test_loss_of_two_unequal_sequences(normalizer, expected):
-    """Pitfall: length bias. 3 tokens with A = 1 and 6 with A = -2, all ratios 1, by hand; the budget is 10."""
+    """Pitfall: length bias.
+
+    3 tokens with A = 1 and 6 with A = -2, all ratios 1, by hand; the budget is 10.
+    """
     advantages, same = torch.tensor([1.0] * 3 + [-2.0] * 6), torch.full((9,), -0.7)
     loss, _ = policy_loss(same, same, advantages, token_weights([3, 6], normalizer, budget=10))
     assert loss.item() == pytest.approx(expected)
@@ -193,7 +215,7 @@ def test_an_extreme_ratio_stays_finite(gap, advantage):
     assert loss.isfinite() and logprob.grad.isfinite()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Log-probs of responses
 
 
@@ -227,7 +249,10 @@ MIXED = [
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_response_logprobs_equal_one_sequence_at_a_time(model, temperature):
-    """Pitfalls: shift off by one, padding. Prompts of 1 to 6 tokens, responses of 1 to 5, in one right-padded batch."""
+    """Pitfalls: shift off by one, padding.
+
+    Prompts of 1 to 6 tokens, responses of 1 to 5, in one right-padded batch.
+    """
     expected = torch.cat([naive_response_logprobs(model, r, temperature) for r in MIXED])
     torch.testing.assert_close(
         response_logprobs(model, MIXED, temperature), expected, atol=1e-4, rtol=0
@@ -235,7 +260,11 @@ def test_response_logprobs_equal_one_sequence_at_a_time(model, temperature):
 
 
 def test_a_left_padded_batch_gives_the_same(model):
-    """Pitfall: padding and positions. The trainer's right padding agrees with left padding, mask and positions from the first real token."""
+    """Pitfall: padding and positions.
+
+    The trainer's right padding agrees with left padding, mask and positions from the first real
+    token.
+    """
     width = max(len(r.prompt_ids + r.response_ids) for r in MIXED)
     expected = []
     for r in MIXED:
@@ -255,7 +284,10 @@ def test_a_left_padded_batch_gives_the_same(model):
 
 
 def test_the_stop_token_is_learnt_and_padding_is_not(model):
-    """Pitfalls: EOS dropped from the loss, or tokens after it in the loss. Id 0 is pad and stop: gradient reaches the position before the stop token, no further."""
+    """Pitfalls: EOS dropped from the loss, or tokens after it in the loss.
+
+    Id 0 is pad and stop: gradient reaches the position before the stop token, no further.
+    """
     embedded = []
     hook = model.get_input_embeddings().register_forward_hook(
         lambda module, args, output: embedded.append(output) or output.retain_grad()
@@ -269,7 +301,7 @@ def test_the_stop_token_is_learnt_and_padding_is_not(model):
     assert reached.tolist() == [[True] * 3 + [False] * 4, [True] * 7]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The update
 
 
@@ -283,7 +315,10 @@ ADVANTAGES = [1.0, -1.0, 0.5, -0.5, 2.0, -1.0, 1.0, -2.0]
 
 
 def weights_after(model, rollouts, advantages, lr=1.0, **config):
-    """All weights after one update by plain gradient descent without gradient clipping, and its metrics; the model keeps them."""
+    """All weights after one update, and its metrics; the model keeps the weights.
+
+    The update is plain gradient descent without gradient clipping.
+    """
     metrics = update(
         model,
         torch.optim.SGD(model.parameters(), lr=lr),
@@ -300,7 +335,10 @@ def weights_after(model, rollouts, advantages, lr=1.0, **config):
     [(torch.float32, 1.0, 1e-5), (torch.float32, 0.6, 1e-5), (torch.bfloat16, 1.0, 0.05)],
 )
 def test_on_policy_ratio_is_one(make_model, dtype, temperature, bound):
-    """Pitfalls: dtype, temperature. Before the first step sampler and trainer agree: to rounding in fp32, nearly in bf16."""
+    """Pitfalls: dtype, temperature.
+
+    Before the first step sampler and trainer agree: to rounding in fp32, nearly in bf16.
+    """
     model = make_model().to(dtype)
     rollouts = generate(
         model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, temperature=temperature, samples=2
@@ -313,7 +351,10 @@ def test_on_policy_ratio_is_one(make_model, dtype, temperature, bound):
     "inside", [True, False], ids=["backward inside autocast", "backward outside"]
 )
 def test_autocast_gradients_stay_near_fp32(make_model, inside):
-    """The GPU path, tried on a CPU: forward and backward must make the same logits, wherever backward runs."""
+    """The GPU path, tried on a CPU.
+
+    Forward and backward must make the same logits, wherever backward runs.
+    """
     model = make_model()
     gradients = []
     for autocast in (False, True):
@@ -329,7 +370,10 @@ def test_autocast_gradients_stay_near_fp32(make_model, inside):
 
 
 def test_dropout_does_not_part_trainer_and_sampler(make_model):
-    """Dropout in the update would make the ratio noise; the policy that is trained is the one that sampled."""
+    """Dropout in the update would make the ratio noise.
+
+    The policy that is trained is the one that sampled.
+    """
     model = make_model(attention_dropout=0.5)
     rollouts = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=2)
     assert weights_after(model, rollouts, ADVANTAGES)[1]["logprob_gap"] < 1e-5
@@ -352,7 +396,11 @@ def naive_backward(model, rollouts, advantages, normalizer="dapo"):
     "micro_tokens, batches", [(1, [1] * 8), (11, [2, 2, 1, 1, 1, 1]), (1000, [8])]
 )
 def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_tokens, batches):
-    """Pitfall: accumulation. One normaliser for the batch: sequences one by one, in twos or all at once give a naive loop's gradient."""
+    """Pitfall: accumulation.
+
+    One normaliser for the batch: sequences one by one, in twos or all at once give a naive loop's
+    gradient.
+    """
     model, sizes = make_model(), []
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     naive_backward(model, BATCH, ADVANTAGES, normalizer)
@@ -387,7 +435,11 @@ GROUPED = [
 
 
 def test_the_gradient_is_the_same_twice(make_model, users_threads):
-    """Pitfall: resume. On as many threads as a user has; sums over the responses to a prompt must not depend on which thread comes first."""
+    """Pitfall: resume.
+
+    On as many threads as a user has; sums over the responses to a prompt must not depend on which
+    thread comes first.
+    """
     rollouts = [
         sequence([prompt + 5] * 60, [i + 6, 7, 2]) for i in range(24) for prompt in range(4)
     ]
@@ -399,7 +451,10 @@ def test_the_gradient_is_the_same_twice(make_model, users_threads):
 
 @pytest.mark.parametrize("micro_tokens", [27, 1000])
 def test_shared_prompts_do_not_change_the_gradient(make_model, micro_tokens):
-    """Each prompt runs once, whatever the micro-batches, and the gradient is that of a naive loop."""
+    """Each prompt runs once, whatever the micro-batches.
+
+    The gradient is that of a naive loop.
+    """
     model, forwards = make_model(), []
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     naive_backward(model, GROUPED, ADVANTAGES)
@@ -419,7 +474,10 @@ def test_shared_prompts_do_not_change_the_gradient(make_model, micro_tokens):
 
 
 def test_shared_prompts_give_the_same_hidden_states(model):
-    """Pitfalls: shift off by one, padding. What predicts the first token comes from the prompt, the rest from the response."""
+    """Pitfalls: shift off by one, padding.
+
+    What predicts the first token comes from the prompt, the rest from the response.
+    """
     ours, tokens = SharedPrompts(model, GROUPED).response_hidden(GROUPED)
     each = [
         model.base_model(torch.tensor([r.prompt_ids + r.response_ids])).last_hidden_state[
@@ -446,7 +504,10 @@ def test_prompts_are_shared_where_that_saves_a_fifth(prompt, responses, micro_to
 
 
 def test_micro_batches_hold_each_sequence_once_within_the_limit():
-    """Size times longest stays within the tokens, except for a sequence that is longer than that alone."""
+    """Size times longest stays within the tokens.
+
+    Except for a sequence that is longer than that alone.
+    """
     lengths = [5, 1, 9, 2, 2, 30, 7, 3]
     batches = micro_batches(lengths, 12)
     assert sorted(i for batch in batches for i in batch) == list(range(8))
@@ -456,7 +517,10 @@ def test_micro_batches_hold_each_sequence_once_within_the_limit():
 
 
 def test_minibatches_are_separate_steps(make_model):
-    """Two minibatches are two optimizer steps, each normalised by its own tokens; logprob_gap is the one before the first."""
+    """Two minibatches are two optimizer steps, each normalised by its own tokens.
+
+    logprob_gap is the one before the first.
+    """
     both, metrics = weights_after(make_model(), BATCH, ADVANTAGES, lr=0.1, minibatches=2)
     model = make_model()
     _, first = weights_after(model, BATCH[:4], ADVANTAGES[:4], lr=0.1)
@@ -477,7 +541,10 @@ def test_nothing_to_learn_is_no_crash(make_model, rollouts, advantages):
 
 
 def test_a_step_without_finite_gradient_is_skipped(make_model):
-    """The bad minibatch leaves no trace in the weights, is counted, and the good one after it takes its step."""
+    """The bad minibatch leaves no trace in the weights, and is counted.
+
+    The good one after it takes its step.
+    """
     after, metrics = weights_after(
         make_model(), BATCH, [math.nan] * 4 + ADVANTAGES[4:], minibatches=2
     )
@@ -486,7 +553,10 @@ def test_a_step_without_finite_gradient_is_skipped(make_model):
 
 
 def test_gradients_are_clipped_to_their_norm(make_model):
-    """A step is no longer than max_grad_norm times the learning rate; the metric tells the norm before clipping."""
+    """A step is no longer than max_grad_norm times the learning rate.
+
+    The metric tells the norm before clipping.
+    """
     model = make_model()
     before = torch.cat([p.detach().flatten() for p in model.parameters()])
     after, metrics = weights_after(model, BATCH, ADVANTAGES, max_grad_norm=0.5)
@@ -496,7 +566,10 @@ def test_gradients_are_clipped_to_their_norm(make_model):
 
 
 def test_rewarded_responses_become_likelier(make_model):
-    """The whole loop learns: after ten steps most responses contain token 9, which is all that the reward asks for."""
+    """The whole loop learns.
+
+    After ten steps most responses contain token 9, which is all that the reward asks for.
+    """
     model, rates = make_model(), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(10):

@@ -1,4 +1,7 @@
-"""The log-prob kernels of logprobs.py against log_softmax in float64, and against what plain autograd would hold."""
+"""The log-prob kernels of logprobs.py against log_softmax in float64.
+
+And against what plain autograd would hold.
+"""
 
 import math
 
@@ -10,7 +13,7 @@ from grpo import fused_policy_loss, policy_loss, response_logprobs
 from logprobs import token_logprobs
 from rollout import generate, sample_tokens
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Log-probs without the logits
 
 
@@ -32,7 +35,10 @@ def naive_logprobs(hidden, weight, targets, temperature):
 
 
 def backward(function, hidden, weight, grad):
-    """The values of function(hidden, weight) and its gradients by both, for the incoming gradient."""
+    """The values of function(hidden, weight) and its gradients by both.
+
+    `grad` is the incoming gradient.
+    """
     hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
     values = function(hidden, weight)
     values.backward(grad.to(values.dtype))
@@ -71,7 +77,11 @@ def test_only_one_input_may_need_a_gradient(frozen):
 
 
 def test_bf16_is_no_worse_than_naive_bf16():
-    """Pitfall: dtype. Softmax in fp32, and the weight's gradient summed over chunks in fp32, beat the plain bf16 computation."""
+    """Pitfall: dtype.
+
+    Softmax in fp32, and the weight's gradient summed over chunks in fp32, beat the plain bf16
+    computation.
+    """
     hidden, weight, targets, grad = projection(count=1024, vocabulary=500)
     hidden, weight = hidden.bfloat16(), weight.bfloat16()
     exact = backward(
@@ -88,7 +98,10 @@ def test_bf16_is_no_worse_than_naive_bf16():
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the most elements of any tensor that an operation makes, and counts the matrix products."""
+    """Notes the most elements of any tensor that an operation makes.
+
+    Counts the matrix products, too.
+    """
 
     elements, products = 0, 0
 
@@ -103,7 +116,10 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_the_logits_never_exist_at_once():
-    """Forward and backward hold one chunk of logits, 16 tokens of 512; and nothing of that size is kept between them."""
+    """Forward and backward hold one chunk of logits, 16 tokens of 512.
+
+    And nothing of that size is kept between them.
+    """
     hidden, weight, targets, _ = projection(count=256, width=8, vocabulary=512)
     saved = []
     with (
@@ -125,12 +141,16 @@ def test_logprobs_are_never_positive():
     assert (token_logprobs(100 * hidden, weight, targets) <= 0).all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loss fused with the projection
 
 
 def off_policy(logprobs):
-    """Old log-probs that put ratios on both sides of both clips, advantages of both signs, uneven weights; all (N,)."""
+    """Old log-probs, advantages and weights; all (N,).
+
+    The ratios lie on both sides of both clips, the advantages have both signs, the weights are
+    uneven.
+    """
     g = torch.Generator().manual_seed(1)
     return (
         logprobs + 0.5 * torch.randn(len(logprobs), generator=g),
@@ -142,7 +162,10 @@ def off_policy(logprobs):
 @pytest.mark.parametrize("chunk", [1, 7, 50, None])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_fused_policy_loss_equals_the_plain_one_in_float64(temperature, chunk):
-    """Loss, log-probs, clipped share and both gradients: made in forward, chunk by chunk, and scaled in backward."""
+    """Loss, log-probs, clipped share and both gradients.
+
+    The gradients are made in forward, chunk by chunk, and scaled in backward.
+    """
     hidden, weight, targets, _ = projection()
     batch = off_policy(naive_logprobs(hidden, weight, targets, temperature))
 
@@ -196,7 +219,10 @@ def test_the_fused_loss_never_holds_the_logits_and_makes_each_once():
 
 
 def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
-    """Pitfall: dtype. A nearly certain token's gradient is a small difference: it is taken before the cast to bf16."""
+    """Pitfall: dtype.
+
+    A nearly certain token's gradient is a small difference: it is taken before the cast to bf16.
+    """
     hidden, weight, targets, _ = projection(count=1024, vocabulary=500)
     hidden, weight = (3 * hidden).bfloat16(), weight.bfloat16()
     targets = (hidden.float() @ weight.float().T).argmax(dim=-1)
@@ -229,7 +255,7 @@ def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
     assert all(o <= 1.05 * n for o, n in zip(*errors))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Against float64, under hostile logits; sampler and trainer
 
 
@@ -244,14 +270,20 @@ LOGITS = {
 
 
 def rounding(logits, temperature):
-    """Two units in the last place of fp32, at the size of the largest scaled logit: no fp32 logit is known better."""
+    """Two units in the last place of fp32, at the size of the largest scaled logit.
+
+    No fp32 logit is known better.
+    """
     return 2 * torch.finfo(torch.float32).eps * max(1.0, logits.abs().max().item() / temperature)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("values", LOGITS.values(), ids=LOGITS)
 def test_token_logprobs_against_float64(values, temperature):
-    """The trainer's log-probs of each token, under hostile logits: the identity as projection makes any logits."""
+    """The trainer's log-probs of each token, under hostile logits.
+
+    The identity as projection makes any logits.
+    """
     logits, targets = torch.tensor(values).repeat(6, 1), torch.arange(6)
     exact = torch.log_softmax(logits.double() / temperature, dim=-1)[targets, targets]
     found = token_logprobs(logits, torch.eye(6), targets, temperature=temperature).double()
@@ -279,7 +311,10 @@ def test_a_masked_token_is_never_drawn():
 
 
 def test_bf16_sampler_and_trainer_agree_roughly(make_model):
-    """A bf16 model with fp32 log-softmax: the gap that `logprob_gap` shows comes from rounded hidden states and logits."""
+    """A bf16 model with fp32 log-softmax.
+
+    The gap that `logprob_gap` shows comes from rounded hidden states and logits.
+    """
     model = make_model().bfloat16()
     rollouts = generate(model, [[5, 6, 7], [8, 9]], max_new_tokens=40, stop_ids={2}, samples=8)
     with torch.no_grad():

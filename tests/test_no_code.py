@@ -1,4 +1,7 @@
-"""A checkpoint, a model, a chat template, a problem or an answer is data: none of them runs code."""
+"""A checkpoint, a model, a chat template, a problem or an answer is data.
+
+None of them runs code.
+"""
 
 import json
 import os
@@ -63,7 +66,10 @@ def change_json(path, **values):
     ],
 )
 def test_the_code_of_a_models_repository_is_not_run(file, auto, model_folder, payload):
-    """auto_map names Python files that come with a model; nobody is asked whether to run them, either."""
+    """auto_map names Python files that come with a model.
+
+    Nobody is asked whether to run them, either.
+    """
     (model_folder / "evil.py").write_text(payload[1])
     change_json(model_folder / file, auto_map=auto, model_type="evil")
     try:
@@ -75,7 +81,10 @@ def test_the_code_of_a_models_repository_is_not_run(file, auto, model_folder, pa
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_a_model_cannot_ask_for_a_kernel_from_the_hub(key, model_folder):
-    """transformers would fetch and run one that config.json names, if it can; such a model gets ordinary attention."""
+    """transformers would fetch and run one that config.json names, if it can.
+
+    Such a model gets ordinary attention.
+    """
     change_json(model_folder / "config.json", **{key: "nobody/kernel"})
     assert load_model(str(model_folder), "cpu")[0].config._attn_implementation == "sdpa"
 

@@ -58,7 +58,11 @@ def trained_a_step(options):
 
 
 def outcome(folder):
-    """What a run leaves: weights and optimizer of its last checkpoint, models of its stages, metrics without their times, measurements."""
+    """What a run leaves.
+
+    Weights and optimizer of its last checkpoint, models of its stages, metrics without their times,
+    measurements.
+    """
     (last,) = folder.glob("checkpoint-*")
     tensors = {
         str(path.relative_to(folder)): load_file(path) for path in folder.rglob("*.safetensors")
@@ -74,7 +78,7 @@ def outcome(folder):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Resume
 
 
@@ -91,7 +95,10 @@ def uninterrupted(tmp_path_factory, users_threads):
 
 
 def kill_in(monkeypatch, owner, name, call):
-    """Kills the run in the call number `call` of a function, before the function has done anything."""
+    """Kills the run in the call number `call` of a function.
+
+    Before the function has done anything.
+    """
     original, calls = getattr(owner, name), []
 
     def dying(*args, **kwargs):
@@ -124,7 +131,10 @@ def tear_a_line(run, line):
 def test_a_killed_run_ends_as_if_nothing_had_happened(
     owner, name, call, options, tmp_path, uninterrupted
 ):
-    """Killed at its most delicate moments and resumed: weights, optimizer, metrics and measurements are equal, bit for bit."""
+    """Killed at its most delicate moments and resumed.
+
+    Weights, optimizer, metrics and measurements are equal, bit for bit.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
         kill_in(monkeypatch, owner, name, call)
         trained(options)
@@ -148,7 +158,10 @@ def test_a_torn_line_of_metrics_is_written_again(options, tmp_path, uninterrupte
 
 
 def test_there_is_no_run_without_its_options(options, tmp_path, monkeypatch):
-    """Killed while config.json is written: the run's folder is not there yet, so the same command starts it."""
+    """Killed while config.json is written: the run's folder is not there yet.
+
+    So the same command starts it.
+    """
     kill_in(monkeypatch, disk.os, "replace", 1)
     with pytest.raises(Killed):
         new_run(options)
@@ -156,7 +169,10 @@ def test_there_is_no_run_without_its_options(options, tmp_path, monkeypatch):
 
 
 def test_metrics_are_never_written_again_when_resuming(options, tmp_path, monkeypatch):
-    """Lines of steps that the checkpoint knows are not touched, so a crash while resuming cannot lose them."""
+    """Lines of steps that the checkpoint knows are not touched.
+
+    So a crash while resuming cannot lose them.
+    """
     run = trained_a_step(options)
     metrics = run.folder / "metrics.jsonl"
     inode, text = metrics.stat().st_ino, metrics.read_text()
@@ -199,7 +215,10 @@ def test_two_processes_never_work_in_one_folder(small_run):
 
 
 def test_an_option_given_again_replaces_the_runs_own_for_good(options):
-    """The learning rate reaches the optimizer, whose saved state would otherwise bring the old one back."""
+    """The learning rate reaches the optimizer.
+
+    Its saved state would otherwise bring the old one back.
+    """
     trained_a_step(options)
     for given in ({"lr": 0.25}, {}):
         assert resumed_run({"out": options["out"]} | given).optimizer.param_groups[0]["lr"] == 0.25
@@ -225,7 +244,10 @@ def test_the_clock_goes_on(options):
 
 
 def test_nothing_moves_without_a_gradient(options):
-    """No weight decay: RL at a learning rate of 1e-6 moves so little that decay would be most of it."""
+    """No weight decay.
+
+    RL at a learning rate of 1e-6 moves so little that decay would be most of it.
+    """
     run = new_run(options)
     before = [p.clone() for p in run.model.parameters()]
     for p in run.model.parameters():
@@ -234,7 +256,7 @@ def test_nothing_moves_without_a_gradient(options):
     assert all(map(torch.equal, before, run.model.parameters()))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Signals
 
 
@@ -245,7 +267,10 @@ def command_line(options):
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
     options, handlers, monkeypatch, tmp_path
 ):
-    """What a job scheduler sends is answered like Ctrl-C (test_run.py): the step is done, then saved."""
+    """What a job scheduler sends is answered like Ctrl-C (test_run.py).
+
+    The step is done, then saved.
+    """
     step = tfpi.train_step
 
     def terminated(run, stage):
@@ -271,12 +296,15 @@ def test_a_second_signal_stops_at_once(options, handlers, monkeypatch):
         tfpi.main(command_line(options))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Disks and checkpoints that fail
 
 
 def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
-    """The checkpoint before stays whole, nothing half written keeps its space, and one sentence says what to do."""
+    """The checkpoint before stays whole, and nothing half written keeps its space.
+
+    One sentence says what to do.
+    """
     run = trained_a_step(options)
     before, lines = outcome(run.folder), (run.folder / "metrics.jsonl").read_text()
 
@@ -292,7 +320,10 @@ def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
 
 
 def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
-    """Files and folder are flushed before the rename, or a power cut could leave a whole name on half a checkpoint."""
+    """Files and folder are flushed before the rename.
+
+    Or a power cut could leave a whole name on half a checkpoint.
+    """
     done, rename = [], os.replace
     monkeypatch.setattr(disk, "flush", lambda path: done.append(Path(path).name))
     monkeypatch.setattr(disk.os, "replace", lambda *paths: done.append("rename") or rename(*paths))
@@ -315,7 +346,10 @@ FILES = [
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_truncated_checkpoint_is_named(file, options):
-    """There is no older one to go on from: the sentence says which folder is bad, and nothing is removed."""
+    """There is no older one to go on from.
+
+    The sentence says which folder is bad, and nothing is removed.
+    """
     run = new_run(options)
     run.save_checkpoint()
     path = run.folder / "checkpoint-0-0"
@@ -328,7 +362,10 @@ def test_a_truncated_checkpoint_is_named(file, options):
 def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(
     options, tmp_path, uninterrupted, capsys
 ):
-    """Killed before the older one was removed, and the newer one damaged: the run goes on from the older, to the same end."""
+    """Killed before the older one was removed, and the newer one damaged.
+
+    The run goes on from the older, to the same end.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Killed):
         kill_in(monkeypatch, run_module, "remove_folder", 2)
         trained(options)
@@ -354,12 +391,15 @@ def test_a_foreign_checkpoint_is_refused(options):
         resumed_run({"out": options["out"]})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Numbers that are not finite
 
 
 def test_three_bad_steps_in_a_row_stop_the_run(options, monkeypatch):
-    """The weights stay those before the steps, in a checkpoint; the steps are counted in the metrics."""
+    """The weights stay those before the steps, in a checkpoint.
+
+    The steps are counted in the metrics.
+    """
     run = new_run(options | {"steps": 10})
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     nothing = {
@@ -409,7 +449,7 @@ def test_metrics_never_hold_what_json_does_not_know(options):
     assert not (run.folder / "metrics.jsonl").exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The same seed
 
 

@@ -1,4 +1,7 @@
-"""The sampler of rollout.py against naive loops: one row at a time, the whole sequence each step, no cache."""
+"""The sampler of rollout.py against naive loops.
+
+One row at a time, the whole sequence each step, no cache.
+"""
 
 import numpy as np
 import pytest
@@ -46,20 +49,26 @@ def logprobs(rollouts):
 
 
 def assert_drawn_from(probabilities, counts):
-    """Pearson's chi-square over the outcomes expected at least five times, with a bound five standard deviations above its mean."""
+    """Pearson's chi-square over the outcomes expected at least five times.
+
+    The bound is five standard deviations above its mean.
+    """
     expected = probabilities * counts.sum()
     common = expected >= 5
     chi_square, cells = ((counts - expected) ** 2 / expected)[common].sum(), common.sum()
     assert chi_square < cells + 5 * (2 * cells) ** 0.5
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The right tokens
 
 
 @pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
 def test_greedy_equals_a_loop_without_cache(make_model, family):
-    """Slots, refill, compaction, mixed prompt lengths and the shared prefill change no token, in any family of models."""
+    """Slots, refill, compaction, mixed prompt lengths and the shared prefill change no token.
+
+    In any family of models.
+    """
     model = make_model(family)
     expected = [naive_greedy(model, p, 16, STOPS) for p in PROMPTS]
     assert {finished for _, finished in expected} == {
@@ -71,7 +80,10 @@ def test_greedy_equals_a_loop_without_cache(make_model, family):
 
 
 def test_greedy_equals_transformers_generate_with_left_padding(model):
-    """The usual way, a left-padded batch with an attention mask, writes the same tokens: positions do not count the padding."""
+    """The usual way, a left-padded batch with an attention mask, writes the same tokens.
+
+    Positions do not count the padding.
+    """
     width = max(map(len, PROMPTS))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in PROMPTS])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in PROMPTS])
@@ -88,7 +100,10 @@ def test_greedy_equals_transformers_generate_with_left_padding(model):
 
 
 def test_unwritten_cache_is_never_read(model):
-    """What memory held before must not matter: a NaN in a masked place still spoils attention, since 0 * NaN is NaN."""
+    """What memory held before must not matter.
+
+    A NaN in a masked place still spoils attention, since 0 * NaN is NaN.
+    """
     torch.use_deterministic_algorithms(True)  # fills all uninitialised memory with NaN
     try:
         rollouts = generate(
@@ -119,7 +134,10 @@ def test_logprobs_are_those_of_the_distribution_sampled_from(model, temperature)
 
 
 def test_works_in_bf16_autocast(make_model):
-    """The GPU path, tried on a CPU: weights in fp32, matmuls in bf16, log-probs near the fp32 ones."""
+    """The GPU path, tried on a CPU.
+
+    Weights in fp32, matmuls in bf16, log-probs near the fp32 ones.
+    """
     model = make_model()
     with torch.autocast("cpu", torch.bfloat16):
         rollouts = generate(model, PROMPTS, max_new_tokens=8, stop_ids=STOPS, slots=3)
@@ -139,12 +157,15 @@ def test_logprobs_of_bf16_logits_are_computed_in_fp32():
     torch.testing.assert_close(logprob, exact.float(), atol=1e-4, rtol=0)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The end of a response
 
 
 def test_every_stop_id_stops_and_is_kept(model):
-    """A response ends at its first stop id, whichever it is, and includes it; otherwise it is cut at the budget and not finished."""
+    """A response ends at its first stop id, whichever it is, and includes it.
+
+    Otherwise it is cut at the budget and not finished.
+    """
     rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, samples=8)
     assert {r.response_ids[-1] for r in rollouts if r.finished} == STOPS
     assert not all(r.finished for r in rollouts)
@@ -173,13 +194,16 @@ def test_pad_id_as_stop_id_is_harmless(model):
     assert {r.finished for r in rollouts} == {True, False}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Slots, groups, random streams
 
 
 @pytest.mark.parametrize("slots", [1, 3, 5, 16])
 def test_few_slots_write_the_same_as_many(model, slots):
-    """Pitfall: slot refill. The order in which requests find a place changes nothing that they write."""
+    """Pitfall: slot refill.
+
+    The order in which requests find a place changes nothing that they write.
+    """
     few, many = (
         generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=3, seed=1, slots=n)
         for n in (slots, 999)
@@ -190,7 +214,10 @@ def test_few_slots_write_the_same_as_many(model, slots):
 
 @pytest.mark.parametrize("slots", [3, 16])
 def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monkeypatch, slots):
-    """Rows and length rounded up to powers of two: few shapes, and what the idle rows compute reaches nobody."""
+    """Rows and length rounded up to powers of two.
+
+    Few shapes, and what the idle rows compute reaches nobody.
+    """
     exact, shapes = (
         generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots),
         set(),
@@ -223,7 +250,10 @@ def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypat
 
 
 def test_a_group_equals_separate_prompts(model):
-    """Pitfall: shared prefix. One prefill for three samples gives what three prefills of the same prompt give."""
+    """Pitfall: shared prefix.
+
+    One prefill for three samples gives what three prefills of the same prompt give.
+    """
     together = generate(model, PROMPTS, max_new_tokens=12, stop_ids=STOPS, samples=3)
     apart = generate(
         model, [p for p in PROMPTS for _ in range(3)], max_new_tokens=12, stop_ids=STOPS, samples=1
@@ -232,7 +262,10 @@ def test_a_group_equals_separate_prompts(model):
 
 
 def test_a_prompt_is_prefilled_once_for_its_group(model):
-    """Eight samples of a prompt cost the prompt once: prefill is shared, only decoding is paid per sample."""
+    """Eight samples of a prompt cost the prompt once.
+
+    Prefill is shared, only decoding is paid per sample.
+    """
     seen = []
     hook = model.base_model.register_forward_pre_hook(
         lambda module, args, inputs: seen.append(inputs["input_ids"].shape), with_kwargs=True
@@ -298,7 +331,7 @@ def test_progress_counts_tokens_and_responses(model):
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The draw
 
 
@@ -315,7 +348,10 @@ def test_frequencies_match_the_probabilities(temperature):
 
 
 def test_pairs_of_tokens_match_their_joint_probability(model):
-    """Each token has a random number of its own: with one for the whole response, the second token would follow from the first."""
+    """Each token has a random number of its own.
+
+    With one for the whole response, the second token would follow from the first.
+    """
     rollouts = generate(model, [[5, 6, 7]], max_new_tokens=2, stop_ids=set(), samples=4000)
     first, vocabulary = next_logits(model, [5, 6, 7]).softmax(0), model.config.vocab_size
     joint = torch.stack(
@@ -335,14 +371,17 @@ def test_impossible_tokens_are_never_drawn(uniform, expected):
 
 
 def test_the_largest_uniform_draws_a_possible_token_from_any_distribution():
-    """Rounding may end a cumulative distribution below 1; the remainder must not go to a token of probability 0."""
+    """Rounding may end a cumulative distribution below 1.
+
+    The remainder must not go to a token of probability 0.
+    """
     logits = 3 * torch.randn(500, 300, generator=torch.Generator().manual_seed(0))
     logits[:, 250:] = -torch.inf
     drawn, logprob = sample_tokens(logits, torch.full((500,), 1 - 2**-24), 1.0)
     assert drawn.max() < 250 and logprob.isfinite().all()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is refused
 
 
@@ -386,7 +425,10 @@ def test_sliding_window_models_are_refused(make_model, family, config):
     "family, config", [("Granite", {"logits_scaling": 4.0}), ("Cohere", {"logit_scale": 0.25})]
 )
 def test_scaled_logits_are_refused(make_model, family, config):
-    """Loss and sampler use hidden @ weight.T; a family that scales it would train on wrong log-probs."""
+    """Loss and sampler use hidden @ weight.T.
+
+    A family that scales it would train on wrong log-probs.
+    """
     with pytest.raises(ModelError, match="projection"):
         check_projection(make_model(family, **config))
 
@@ -405,7 +447,10 @@ def test_plain_projections_are_accepted(make_model, family):
 
 
 def save_model(model, folder, chat_template):
-    """A model folder with a word-level tokenizer whose end token is 2, while the generation config also stops at 3."""
+    """A model folder with a word-level tokenizer whose end token is 2.
+
+    The generation config also stops at 3.
+    """
     words = Tokenizer(
         models.WordLevel({f"w{i}": i for i in range(model.config.vocab_size)}, unk_token="w1")
     )

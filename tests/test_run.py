@@ -37,7 +37,11 @@ def weights(folder):
 
 
 def test_the_whole_run_leaves_what_it_promises(tmp_path, handlers):
-    """config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes before and after, a figure."""
+    """Options, metrics, a model a stage, a summary and a figure.
+
+    They are config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes
+    before and after, figure.png.
+    """
     main(["--model", "small", "--steps", "1", "--out", str(tmp_path / "run"), *TINY])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for when in ("before", "after"):
@@ -71,7 +75,10 @@ def test_snapshots_are_models_along_the_way(trained_run):
 
 
 def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
-    """Nobody solves these problems, so every reward is 0: the run goes on, says so, and leaves the weights alone."""
+    """Nobody solves these problems, so every reward is 0.
+
+    The run goes on, says so, and leaves the weights alone.
+    """
     data = tmp_path / "hopeless.jsonl"
     data.write_text(
         "".join(
@@ -87,7 +94,11 @@ def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys
 
 
 def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
-    """Resume is exact: weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted one, bit for bit."""
+    """Resume is exact.
+
+    Weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted
+    one, bit for bit.
+    """
     broken = new_run(tiny_options | {"out": str(tmp_path / "broken"), "save_every": 1})
     interrupt_after(broken, steps=1)
     assert train(broken) is False
@@ -114,7 +125,10 @@ def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
 
 
 def test_resume_drops_the_lines_of_steps_it_will_do_again(small_run):
-    """Lines after the checkpoint, and one that a crash tore, would otherwise stand in metrics.jsonl twice."""
+    """Lines after the checkpoint, and one that a crash tore, are dropped.
+
+    They would otherwise stand in metrics.jsonl twice.
+    """
     small_run.state.step = 2
     small_run.save_checkpoint()
     metrics, lines = (
@@ -163,7 +177,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_saved_stage_is_an_ordinary_hugging_face_folder(trained_run):
-    """Plain AutoModelForCausalLM and AutoTokenizer load it, chat template included, and generate with it."""
+    """Plain AutoModelForCausalLM and AutoTokenizer load it and generate with it.
+
+    The chat template is included.
+    """
     model, tokenizer = (
         auto.from_pretrained(trained_run.folder / "stage2")
         for auto in (AutoModelForCausalLM, AutoTokenizer)

@@ -25,7 +25,7 @@ from thinkfree import EMPTY_BLOCK, render, think_free
 CHAT = "<|im_start|>user\nWhat is 2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # ThinkingFree(x)
 
 
@@ -65,7 +65,10 @@ def test_rendered_prompts_of_both_modes(small):
 
 
 def test_a_template_that_opens_the_block_is_rendered_in_both_modes():
-    """As the DeepSeek-R1 distils' does: thinking goes on in the open block, thinking-free has it closed."""
+    """As the DeepSeek-R1 distils' does.
+
+    Thinking goes on in the open block, thinking-free has it closed.
+    """
 
     class Opening:
         def apply_chat_template(self, messages, **_):
@@ -88,7 +91,10 @@ def test_the_models_own_template_agrees(small):
 
 
 def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
-    """Training samples on x': the block belongs to prompt_ids, and the response, which alone is in the loss, has none."""
+    """Training samples on x'.
+
+    The block belongs to prompt_ids, and the response, which alone is in the loss, has none.
+    """
     rollouts, _, _ = sample_groups(small_run, stages(small_run.config)[0], draw=0)
     for rollout in rollouts:
         prompt, response = (
@@ -99,7 +105,7 @@ def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
         assert "<think>" not in response
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Stages
 
 
@@ -133,7 +139,10 @@ def test_multistage_is_the_stages_with_thinking():
 
 
 def test_flops_by_hand():
-    """Weights of 10: two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept."""
+    """Weights of 10.
+
+    Two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept.
+    """
     model = torch.nn.Linear(4, 2)  # 8 weights and 2 biases
     rollouts = [
         Rollout([1] * p, [2] * n, [0.0] * n, True) for p, n in ((3, 2), (3, 3), (1, 4), (1, 5))
@@ -143,7 +152,10 @@ def test_flops_by_hand():
 
 
 def test_presets_carry_the_papers_values():
-    """The paper's Section 4: budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6."""
+    """The paper's Section 4.
+
+    Budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6.
+    """
     budgets = {
         name: Config(**find_settings(name)).budgets
         for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")
@@ -200,7 +212,10 @@ def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
 
 
 def test_the_budget_changes_only_at_the_stage_boundary(trained_run, metrics):
-    """Two steps a stage: budgets 16, 16, 24, 24, in the metrics and for the sampler, and no response is longer."""
+    """Two steps a stage: budgets 16, 16, 24, 24.
+
+    In the metrics and for the sampler, and no response is longer.
+    """
     assert trained_run.asked == [16, 16, 24, 24]
     assert [(line["stage"], line["budget"]) for line in metrics] == [
         ("stage1", 16),
@@ -235,7 +250,10 @@ METRICS = dict.fromkeys(
 
 
 def prepare_steps(monkeypatch, *steps):
-    """train_step gives these metrics, one after the other, and does nothing; every measurement is 0."""
+    """train_step gives these metrics, one after the other, and does nothing.
+
+    Every measurement is 0.
+    """
     steps = iter(steps)
 
     def step(run, stage):
@@ -247,7 +265,10 @@ def prepare_steps(monkeypatch, *steps):
 
 
 def test_truncation_is_averaged_between_validations(small_run, monkeypatch):
-    """A stage's end is found from the mean of all steps since the last validation, not from one noisy step."""
+    """A stage's end is found from the mean of all steps since the last validation.
+
+    Not from one noisy step.
+    """
     prepare_steps(
         monkeypatch, *({"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0))
     )
@@ -266,7 +287,10 @@ def test_only_bad_steps_in_a_row_stop_a_run(small_run, monkeypatch):
 
 
 def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
-    """A stage's end is found on validation problems, in the stage's own mode; the table comes from test problems, in both modes."""
+    """A stage's end is found on validation problems, in the stage's own mode.
+
+    The table comes from test problems, in both modes.
+    """
     prepare_steps(monkeypatch, *[{"updates": 1}] * 4)
     seen, validation, test = [], small_run.validation[:4], small_run.test[:4]
     monkeypatch.setattr(
@@ -281,7 +305,10 @@ def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"draw": 1}], ids=str)
 def test_seed_step_and_draw_each_have_random_streams_of_their_own(change, small_run, monkeypatch):
-    """The same prompts are answered differently when one of the three is another, and alike when none is."""
+    """The same prompts are answered differently when one of the three is another.
+
+    And alike when none is.
+    """
     monkeypatch.setattr(
         tfpi, "take_problems", lambda problems, cursor, count, seed: problems[:count]
     )
@@ -307,7 +334,10 @@ def test_every_measurement_has_the_same_random_streams(small_run):
 
 
 def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkeypatch):
-    """None takes the place of another: a swapped clip range, or a temperature that one of the two does not know, trains in silence."""
+    """None takes the place of another.
+
+    A swapped clip range, or a temperature that one of the two does not know, trains in silence.
+    """
     options = {
         "temperature": 0.7,
         "eps_low": 0.1,
@@ -332,7 +362,11 @@ def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkey
 
 
 def test_truncated_responses_are_learnt_from_like_any_other(small_run, monkeypatch):
-    """Pitfall: filtering. They are in their group's mean and std, and keep their advantage: groups 1, 0, 0, 0 have mean 1/4 and std 1/2."""
+    """Pitfall: filtering.
+
+    They are in their group's mean and std, and keep their advantage: groups 1, 0, 0, 0 have mean
+    1/4 and std 1/2.
+    """
     rollouts = [Rollout([5], [6], [-1.0], finished) for finished in (True, False, True, False)] * 4
     monkeypatch.setattr(
         tfpi,
@@ -357,7 +391,10 @@ def test_each_step_takes_new_problems(small_run):
 
 
 def test_each_response_is_graded_against_its_own_problem(small_run):
-    """A reward belongs to the problem of its group, whose question stands in the response's own prompt."""
+    """A reward belongs to the problem of its group.
+
+    That problem's question stands in the response's own prompt.
+    """
     rollouts, rewards, _ = sample_groups(small_run, Stage("stage", False, 80), draw=0)
     answers = {p.problem: p.answer for p in small_run.train}
     for rollout, reward in zip(rollouts, rewards):
