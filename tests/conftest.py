@@ -1,28 +1,24 @@
-"""Shared by all tests.
-
-The repository root on the path, one thread, and tiny random models whose next token depends on
-content and position.
-"""
+"""Shared by all tests: one thread, tiny random models, and what they are compared with."""
 
 import functools
 import json
-import signal
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import problems
+import tfpi
+from rollout import Rollout
+from support.config import find_settings
+from support.model import load_model
+from support.run import new_run
+
 THREADS = torch.get_num_threads()  # a user's
 torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
 
-import problems  # not at the top: the path is set here
-
-problems.load_split = functools.cache(
-    problems.load_split
-)  # 7500 lines for each of some eighty runs take a while
+# 7500 lines for each of some eighty runs take a while.
+problems.load_split = functools.cache(problems.load_split)
 
 VOCABULARY = 40
 TINY = dict(
@@ -37,17 +33,47 @@ TINY = dict(
     eos_token_id=2,
     pad_token_id=0,
     tie_word_embeddings=False,
+    # Twenty times the usual: predictions are sharp and depend on content and position.
     initializer_range=0.4,
-)  # twenty times the usual: sharp, position-dependent predictions instead of nearly uniform ones
+)
 
 
 def tiny_model(family="Qwen3", **config):
     """A two-layer fp32 model of a Hugging Face family, always with the same random weights."""
     torch.manual_seed(0)
     head = {"head_dim": 8} if family == "Qwen3" else {}
-    return getattr(transformers, f"{family}ForCausalLM")(
-        getattr(transformers, f"{family}Config")(**{**TINY, **head, **config})
-    ).eval()
+    settings = getattr(transformers, f"{family}Config")(**{**TINY, **head, **config})
+    return getattr(transformers, f"{family}ForCausalLM")(settings).eval()
+
+
+def check(ours, right, mistakes=None, atol=1e-5, rtol=1e-5):
+    """Fails unless ours is right, and says which mistake it equals: {what is wrong: its value}."""
+    right = torch.as_tensor(right).to(ours.dtype)
+    if ours.shape == right.shape and torch.allclose(ours, right, atol=atol, rtol=rtol):
+        return
+    for what, wrong in (mistakes or {}).items():
+        if ours.shape == wrong.shape and torch.allclose(ours, wrong.to(ours), atol=atol, rtol=rtol):
+            pytest.fail(f"{what}.", pytrace=False)
+    torch.testing.assert_close(ours, right, atol=atol, rtol=rtol)
+
+
+def sequence(prompt, response, logprob=-2.0):
+    """A finished rollout, each of its tokens with this log-prob."""
+    return Rollout(prompt, response, [logprob] * len(response), True)
+
+
+def naive_response_logprobs(model, rollout, temperature=1.0, shift=1):
+    """One sequence alone, all its logits; the logits at position p are those of token p + shift."""
+    ids = rollout.prompt_ids + rollout.response_ids
+    scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0] / temperature
+    logprobs = scores.log_softmax(dim=-1)  # (T, V)
+    start = len(rollout.prompt_ids) - shift
+    return torch.stack([logprobs[start + t, token] for t, token in enumerate(rollout.response_ids)])
+
+
+def flat_weights(model):
+    """A copy of all weights, in one vector."""
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +84,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def users_threads():
-    """For tests of sameness.
-
-    What is the same on one thread may differ on the two or more that a user has.
-    """
+    """For tests of sameness: what is the same on one thread may differ on a user's two or more."""
     torch.set_num_threads(THREADS)
     yield
     torch.set_num_threads(1)
@@ -80,9 +103,6 @@ def make_model():
 @pytest.fixture(scope="session")
 def small():
     """(model, tokenizer, stop ids) of models/small: read it, never train it."""
-    from support.config import find_settings
-    from support.model import load_model
-
     return load_model(find_settings("small")["model"], "cpu")
 
 
@@ -108,18 +128,7 @@ def tiny_options():
 
 
 @pytest.fixture
-def handlers():
-    """Puts the signal handlers back that tfpi.main replaces."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in saved.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
 def small_run(tiny_options, tmp_path):
-    from support.run import new_run
-
     return new_run(tiny_options | {"out": str(tmp_path / "run")})
 
 
@@ -129,21 +138,17 @@ def trained_run(tmp_path_factory):
 
     In `asked` are the budgets that its training asked the sampler for.
     """
-    import tfpi
-    from support.run import new_run
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run = new_run(TINY_RUN | {"snapshot_every": 2, "out": str(folder)})
+    run.asked = []
+    original = tfpi.sample_and_grade
 
-    run = new_run(
-        TINY_RUN | {"snapshot_every": 2, "out": str(tmp_path_factory.mktemp("trained") / "run")}
-    )
-    run.asked, original = [], tfpi.sample_and_grade
+    def sample_and_grade(*args, **options):
+        run.asked.append(options["max_new_tokens"])
+        return original(*args, **options)
+
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(
-            tfpi,
-            "sample_and_grade",
-            lambda *args, **options: (
-                run.asked.append(options["max_new_tokens"]) or original(*args, **options)
-            ),
-        )
+        monkeypatch.setattr(tfpi, "sample_and_grade", sample_and_grade)
         assert tfpi.train(run) is True
     return run
 
@@ -151,6 +156,5 @@ def trained_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def metrics(trained_run):
     """The lines of its metrics.jsonl."""
-    return [
-        json.loads(line) for line in (trained_run.folder / "metrics.jsonl").read_text().splitlines()
-    ]
+    text = (trained_run.folder / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]

@@ -11,8 +11,16 @@ from types import SimpleNamespace
 import pytest
 
 import eval as eval_module
-from eval import MODES, evaluate, pass_at_k, report, response_text, verification_share
+from eval import (
+    pass_at_k,
+    response_text,
+    sample_and_grade,
+    summarise,
+    verification_share,
+)
 from rollout import Rollout
+from support.config import MODES
+from support.report import report
 
 
 class Characters:
@@ -22,11 +30,8 @@ class Characters:
     """
 
     def __call__(self, texts, add_special_tokens):
-        return {
-            "input_ids": [self.encode(t) for t in texts]
-            if isinstance(texts, list)
-            else self.encode(texts)
-        }
+        several = isinstance(texts, list)
+        return {"input_ids": [self.encode(t) for t in texts] if several else self.encode(texts)}
 
     def encode(self, text):
         return [ord(c) for c in text]
@@ -51,12 +56,16 @@ def written(text, finished=True):
     return Rollout([1], ids, [-1.0] * len(ids), finished)
 
 
-def evaluate_texts(monkeypatch, rollouts, golds, k, prompts=None):
-    """evaluate() with prepared responses instead of a model's."""
+def grade_texts(monkeypatch, rollouts, golds, k, prompts=None):
+    """sample_and_grade() with prepared responses instead of a model's."""
     monkeypatch.setattr("eval.generate", lambda *args, **options: rollouts)
-    return evaluate(
-        None, Characters(), prompts or ["?"] * len(golds), golds, k=k, budget=99, stop_ids={0}
-    )
+    model = SimpleNamespace(device="cpu")
+    prompts = prompts or ["?"] * len(golds)
+    return sample_and_grade(model, Characters(), prompts, golds, samples=k, label="")
+
+
+def summarise_texts(*arguments):
+    return summarise(Characters(), grade_texts(*arguments))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -108,7 +117,7 @@ def test_verification_share_counts_lines():
 
 
 # --------------------------------------------------------------------------------------------------
-# evaluate()
+# Graded responses and their summary
 
 
 def test_accuracy_and_its_error_are_over_problems(monkeypatch):
@@ -117,30 +126,46 @@ def test_accuracy_and_its_error_are_over_problems(monkeypatch):
     The error is the deviation of these three over the root of 3, not of six samples.
     """
     texts = [r"\boxed{1}", r"\boxed{1}", r"\boxed{2}", r"\boxed{9}", r"\boxed{9}", "no box"]
-    result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["1", "2", "3"], k=2)
+    result = summarise_texts(monkeypatch, [written(t) for t in texts], ["1", "2", "3"], 2)
     assert result["accuracy"] == pytest.approx(0.5)
     assert result["error"] == pytest.approx(0.5 / math.sqrt(3))
     assert result["pass_at_k"] == pytest.approx(2 / 3)
-    assert [(text, reward) for text, reward in result["responses"]] == list(
-        zip(texts, [1, 1, 1, 0, 0, 0])
-    )
+
+
+def test_each_response_is_graded_against_its_own_problem(monkeypatch):
+    """Two problems, two samples each: text, right answer, correctness and reward go together."""
+    texts = [r"\boxed{1}", r"\boxed{2}", r"\boxed{1}", r"\boxed{2}"]
+    groups = grade_texts(monkeypatch, [written(t) for t in texts], ["1", "2"], 2)
+    assert [[r.text for r in group] for group in groups] == [texts[:2], texts[2:]]
+    assert [[r.gold for r in group] for group in groups] == [["1", "1"], ["2", "2"]]
+    assert [[r.correct for r in group] for group in groups] == [[True, False], [False, True]]
+    assert [[r.reward for r in group] for group in groups] == [[1, 0], [0, 1]]
+
+
+def test_accuracy_counts_what_is_correct_not_the_reward(monkeypatch):
+    """A reward with partial credit or a penalty must not move accuracy or pass@k."""
+    groups = grade_texts(monkeypatch, [written(r"\boxed{1}"), written("no box")], ["1"], 2)
+    for rollout in groups[0]:
+        rollout.reward = 0.25
+    result = summarise(Characters(), groups)
+    assert (result["accuracy"], result["pass_at_k"]) == (0.5, 1)
 
 
 def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
     """Mean length, the stop token included, and the share that was cut at the budget."""
-    result = evaluate_texts(
+    result = summarise_texts(
         monkeypatch,
         [written("four"), written("sixsix", finished=False), written("seven x"), written("")],
         ["1"],
-        k=4,
+        4,
     )
     assert (result["tokens"], result["truncated"]) == (5, 0.25)
 
 
 def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
     """With a closed block what follows it is the answer; without a block everything is."""
-    result = evaluate_texts(
-        monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], k=2
+    result = summarise_texts(
+        monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], 2
     )
     assert result["answer_tokens"] == 4
 
@@ -157,7 +182,7 @@ def test_empty_blocks_are_counted(monkeypatch):
         "2",
         "<think>\n",
     ]
-    result = evaluate_texts(monkeypatch, [written(t) for t in texts], ["2"], k=5)
+    result = summarise_texts(monkeypatch, [written(t) for t in texts], ["2"], 5)
     assert (result["empty"], result["thought"]) == (2 / 5, 1 / 5)
 
 
@@ -166,38 +191,31 @@ def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
 
     So its emptiness shows in prompt and response together.
     """
-    assert (
-        evaluate_texts(
-            monkeypatch,
-            [written("\n</think>\n\n2"), written("1\n</think>2")],
-            ["2"],
-            2,
-            ["<think>\n"],
-        )["empty"]
-        == 1 / 2
-    )
+    rollouts = [written("\n</think>\n\n2"), written("1\n</think>2")]
+    assert summarise_texts(monkeypatch, rollouts, ["2"], 2, ["<think>\n"])["empty"] == 1 / 2
 
 
-def test_evaluate_with_a_model(model):
+def sample_three(model, prompts, seed=7):
+    """Three responses to each prompt, of five tokens each, since nothing stops them."""
+    options = {"max_new_tokens": 5, "stop_ids": set(), "seed": seed}
+    golds = ["1"] * len(prompts)
+    return sample_and_grade(model, SmallAlphabet(), prompts, golds, samples=3, label="", **options)
+
+
+def test_sampling_and_grading_with_a_model(model):
     """End to end: k responses a problem, repeatable, and all truncated where nothing stops them."""
-    options = dict(k=3, budget=5, stop_ids=set(), seed=7)
-    result = evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options)
-    assert len(result["responses"]) == 6
-    assert (result["tokens"], result["truncated"], result["accuracy"], result["error"]) == (
-        5,
-        1,
-        0,
-        0,
-    )
-    assert evaluate(model, SmallAlphabet(), ["one", "three"], ["1", "2"], **options) == result
+    groups = sample_three(model, ["one", "three"])
+    assert [len(group) for group in groups] == [3, 3]
+    result = summarise(SmallAlphabet(), groups)
+    names = ("tokens", "truncated", "accuracy", "error")
+    assert [result[name] for name in names] == [5, 1, 0, 0]
+    assert sample_three(model, ["one", "three"]) == groups
 
 
 def test_duplicate_prompts_stay_two_problems(model):
     """Pitfall: duplicate prompts merged. Each copy has k responses of its own."""
-    responses = evaluate(
-        model, SmallAlphabet(), ["one", "one"], ["1", "2"], k=3, budget=5, stop_ids=set()
-    )["responses"]
-    assert len(responses) == 6 and responses[:3] != responses[3:]
+    one, two = sample_three(model, ["one", "one"])
+    assert len(one) == len(two) == 3 and [r.text for r in one] != [r.text for r in two]
 
 
 NUMBERS = dict.fromkeys(
@@ -225,30 +243,27 @@ def test_the_summary_compares_the_start_with_the_end(monkeypatch, tmp_path):
         )
     )
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert all(
-        summary["before"][mode]["accuracy"] == 0 and summary["after"][mode]["accuracy"] == 0.2
-        for mode in MODES
-    )
+    for mode in MODES:
+        assert summary["before"][mode]["accuracy"] == 0
+        assert summary["after"][mode]["accuracy"] == 0.2
     assert summary["stages"] == table[1:]
 
 
 def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
     """First with the prompt x, then with the empty block behind it, on the same problems."""
     seen = []
-    monkeypatch.setattr(
-        eval_module,
-        "evaluate",
-        lambda model, tokenizer, prompts, *_, **__: (
-            seen.append(prompts) or NUMBERS | {"responses": []}
-        ),
-    )
+
+    def no_responses(model, tokenizer, prompts, *_, **__):
+        seen.append(prompts)
+        return []
+
+    monkeypatch.setattr(eval_module, "sample_and_grade", no_responses)
+    monkeypatch.setattr(eval_module, "summarise", lambda *_: NUMBERS)
     eval_module.main(["--problems", "2", "--device", "cpu"])
     thinking, free = seen
     assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "thinking",
-        "thinking-free",
-    ]
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["thinking", "thinking-free"]
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):
@@ -256,5 +271,5 @@ def test_one_problem_leaves_valid_json(monkeypatch):
 
     JSON has no NaN.
     """
-    result = evaluate_texts(monkeypatch, [written("\\boxed{2}")], ["2"], k=1)
+    result = summarise_texts(monkeypatch, [written("\\boxed{2}")], ["2"], 1)
     assert json.dumps(result["error"], allow_nan=False) == "0.0"

@@ -1,17 +1,159 @@
-"""The log-prob kernels of logprobs.py against log_softmax in float64.
+"""logprobs.py: which hidden state predicts which token, and the log-prob kernels.
 
-And against what plain autograd would hold.
+Against one sequence at a time, log_softmax in float64, and what plain autograd would hold.
 """
 
 import math
 
 import pytest
 import torch
+from conftest import check, naive_response_logprobs, sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from grpo import fused_policy_loss, policy_loss, response_logprobs
-from logprobs import token_logprobs
+from grpo import policy_loss
+from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
 from rollout import generate, sample_tokens
+
+# --------------------------------------------------------------------------------------------------
+# Which hidden state predicts which token
+
+
+def response_logprobs(model, rollouts, temperature=1.0):
+    """As the trainer has them, end to end: (N,), with gradient."""
+    hidden, tokens = response_states(model, rollouts)
+    head = model.get_output_embeddings().weight
+    return token_logprobs(hidden, head, tokens, temperature=temperature)
+
+
+MIXED = [
+    sequence([5], [6, 7, 2]),
+    sequence([5, 6, 7, 8, 9, 10], [11]),
+    sequence([4, 0, 9], [12, 13, 0, 14, 3]),
+    sequence([0], [0]),
+]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_response_logprobs_equal_one_sequence_at_a_time(model, temperature):
+    """Pitfalls: shift off by one, padding.
+
+    Prompts of 1 to 6 tokens, responses of 1 to 5, in one right-padded batch.
+    """
+    ours = response_logprobs(model, MIXED, temperature)
+    expected = torch.cat([naive_response_logprobs(model, r, temperature) for r in MIXED])
+    late = torch.cat([naive_response_logprobs(model, r, temperature, shift=0) for r in MIXED])
+    hot = torch.cat([naive_response_logprobs(model, r, 1 / temperature) for r in MIXED])
+    mistakes = {
+        "A token is scored by its own hidden state; the one before predicts it": late,
+        "Logits are multiplied by the temperature, not divided": hot,
+    }
+    check(ours, expected, mistakes, atol=1e-4, rtol=0)
+
+
+def test_a_left_padded_batch_gives_the_same(model):
+    """Pitfall: padding and positions.
+
+    The trainer's right padding agrees with left padding, mask and positions from the first real
+    token.
+    """
+    width = max(len(r.prompt_ids + r.response_ids) for r in MIXED)
+    expected = []
+    for r in MIXED:
+        ids = r.prompt_ids + r.response_ids
+        pads = width - len(ids)
+        logits = model(
+            input_ids=torch.tensor([[0] * pads + ids]),
+            attention_mask=torch.tensor([[0] * pads + [1] * len(ids)]),
+            position_ids=torch.tensor([[0] * pads + list(range(len(ids)))]),
+        ).logits[0]
+        expected += [
+            torch.log_softmax(logits[width - len(r.response_ids) + t - 1], 0)[token]
+            for t, token in enumerate(r.response_ids)
+        ]
+    check(response_logprobs(model, MIXED), torch.stack(expected), atol=1e-4, rtol=0)
+
+
+def test_the_stop_token_is_learnt_and_padding_is_not(model):
+    """Pitfalls: EOS dropped from the loss, or tokens after it in the loss.
+
+    Id 0 is pad and stop: gradient reaches the position before the stop token, no further.
+    """
+    embedded = []
+    hook = model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: embedded.append(output) or output.retain_grad()
+    )
+    rollouts = [sequence([5, 6], [7, 0]), sequence([5, 6, 8], [9, 10, 11, 12, 0])]
+    response_logprobs(model, rollouts).sum().backward()
+    hook.remove()
+    model.zero_grad()
+    reached = embedded[0].grad.abs().sum(dim=-1) > 0  # (2, 7)
+    assert reached.tolist() == [[True] * 3 + [False] * 4, [True] * 7]
+
+
+@pytest.mark.parametrize(
+    "inside", [True, False], ids=["backward inside autocast", "backward outside"]
+)
+def test_autocast_gradients_stay_near_fp32(make_model, inside):
+    """The GPU path, tried on a CPU.
+
+    Forward and backward must make the same logits, wherever backward runs.
+    """
+    model = make_model()
+    gradients = []
+    for autocast in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            total = response_logprobs(model, MIXED).sum()
+            if inside:
+                total.backward()
+        if not inside:
+            total.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert (gradients[1] - gradients[0]).norm() < 0.06 * gradients[0].norm()
+
+
+# Three prompts of unequal length with two or three responses each, of one to five tokens.
+GROUPED = [
+    sequence(prompt, response)
+    for prompt, responses in (
+        ([5, 6, 7, 8, 9, 10], ([6, 7, 2], [11], [9, 8, 7, 6, 2])),
+        ([4, 0, 9], ([12, 13], [0, 14, 3])),
+        ([21] * 9, ([2], [30, 31, 32], [33, 34, 35, 36])),
+    )
+    for response in responses
+]
+
+
+def test_shared_prompts_give_the_same_hidden_states(model):
+    """Pitfalls: shift off by one, padding.
+
+    What predicts the first token comes from the prompt, the rest from the response.
+    """
+    ours, tokens = SharedPrompts(model, GROUPED).states_after_prompts(GROUPED)
+    before, itself = [], []
+    for r in GROUPED:
+        ids = torch.tensor([r.prompt_ids + r.response_ids])
+        states = model.base_model(ids).last_hidden_state[0]
+        before.append(states[len(r.prompt_ids) - 1 : -1])
+        itself.append(states[len(r.prompt_ids) :])
+    mistakes = {"A token's state is its own; the one before predicts it": torch.cat(itself)}
+    check(ours, torch.cat(before), mistakes, atol=1e-4, rtol=0)
+    assert tokens.tolist() == [token for r in GROUPED for token in r.response_ids]
+
+
+@pytest.mark.parametrize(
+    "prompt, responses, micro_tokens, pays",
+    [
+        (40, [50] * 8, 2048, True),
+        (40, [50], 2048, False),
+        (40, [900] * 8, 2048, False),
+        (40, [50] * 8, 39, False),
+    ],
+    ids=["short responses", "no group", "long responses", "no room for the prompts"],
+)
+def test_prompts_are_shared_where_that_saves_a_fifth(prompt, responses, micro_tokens, pays):
+    assert sharing_pays([sequence([5] * prompt, [6] * n) for n in responses], micro_tokens) is pays
+
 
 # --------------------------------------------------------------------------------------------------
 # Log-probs without the logits
@@ -29,9 +171,17 @@ def projection(count=50, width=12, vocabulary=30):
 
 
 def naive_logprobs(hidden, weight, targets, temperature):
-    return torch.log_softmax(hidden @ weight.T / temperature, dim=-1).gather(1, targets[:, None])[
-        :, 0
-    ]
+    logprobs = torch.log_softmax(hidden @ weight.T / temperature, dim=-1)
+    return logprobs.gather(1, targets[:, None])[:, 0]
+
+
+def fused_policy_loss(hidden, head, targets, old, advantages, weights, clip=(0.2, 0.28), **options):
+    """policy_loss by fused_loss, as the trainer has it."""
+
+    def loss_of(rows, logprobs):
+        return policy_loss(logprobs, old[rows], advantages[rows], weights[rows], *clip)
+
+    return fused_loss(hidden, head, targets, loss_of, **options)
 
 
 def backward(function, hidden, weight, grad):
@@ -170,9 +320,8 @@ def test_fused_policy_loss_equals_the_plain_one_in_float64(temperature, chunk):
     batch = off_policy(naive_logprobs(hidden, weight, targets, temperature))
 
     def fused(h, w):
-        return fused_policy_loss(
-            h, w, targets, *batch, temperature=temperature, eps_low=0.1, eps_high=0.3, chunk=chunk
-        )
+        options = {"temperature": temperature, "chunk": chunk}
+        return fused_policy_loss(h, w, targets, *batch, clip=(0.1, 0.3), **options)
 
     def plain(h, w):
         return policy_loss(
@@ -227,10 +376,8 @@ def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
     hidden, weight = (3 * hidden).bfloat16(), weight.bfloat16()
     targets = (hidden.float() @ weight.float().T).argmax(dim=-1)
     # Never clipped: where the clip sets in, bf16 logits decide by chance.
-    batch, clip = (
-        off_policy(naive_logprobs(hidden.double(), weight.double(), targets, 1.0).float()),
-        (100.0, 100.0),
-    )
+    clip = (100.0, 100.0)
+    batch = off_policy(naive_logprobs(hidden.double(), weight.double(), targets, 1.0).float())
     exact, naive = (
         backward(
             lambda h, w: policy_loss(naive_logprobs(h, w, targets, 1.0), *batch, *clip)[0],
@@ -241,9 +388,7 @@ def test_bf16_gradients_of_the_fused_loss_are_no_worse_than_naive_bf16():
         for h, w in ((hidden.double(), weight.double()), (hidden, weight))
     )
     ours = backward(
-        lambda h, w: fused_policy_loss(
-            h, w, targets, *batch, eps_low=100.0, eps_high=100.0, chunk=8
-        )[0],
+        lambda h, w: fused_policy_loss(h, w, targets, *batch, clip=clip, chunk=8)[0],
         hidden,
         weight,
         torch.tensor(1.0),

@@ -119,13 +119,13 @@ def tear_a_line(run, line):
 @pytest.mark.parametrize(
     "owner, name, call",
     [
-        (tfpi, "measure_both", 1),  # the evaluation before training: no checkpoint yet
+        (tfpi, "evaluate_both", 1),  # the evaluation before training: no checkpoint yet
         (run_module, "save_optimizer", 3),  # a checkpoint is half written
         (disk.os, "replace", 5),  # it is whole, but has not its name yet
         (run_module, "remove_folder", 1),  # it has its name, the one before is still there
         (disk.shutil, "rmtree", 5),  # the one before is half removed
-        (tfpi, "save_model", 1),  # stage 1 is over, its model half written
-        (tfpi, "measure_both", 2),  # its model is written, but not measured
+        (run_module, "save_model", 4),  # stage 1 is over, its model half written
+        (tfpi, "evaluate_both", 2),  # its model is written, but not measured
     ],
 )
 def test_a_killed_run_ends_as_if_nothing_had_happened(
@@ -260,13 +260,19 @@ def test_nothing_moves_without_a_gradient(options):
 # Signals
 
 
+def test_the_handlers_that_were_there_come_back():
+    """Whoever runs the method inside another program keeps its Ctrl-C."""
+    before = signal.getsignal(signal.SIGTERM)
+    with run_module.signals(lambda: True):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def command_line(options):
     return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
 
-def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
-    options, handlers, monkeypatch, tmp_path
-):
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, monkeypatch, tmp_path):
     """What a job scheduler sends is answered like Ctrl-C (test_run.py).
 
     The step is done, then saved.
@@ -283,7 +289,7 @@ def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-1-0"]
 
 
-def test_a_second_signal_stops_at_once(options, handlers, monkeypatch):
+def test_a_second_signal_stops_at_once(options, monkeypatch):
     """The step that is being done is not waited for; the last checkpoint stays."""
 
     def two_signals(run, stage):

@@ -36,7 +36,7 @@ def weights(folder):
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
 
 
-def test_the_whole_run_leaves_what_it_promises(tmp_path, handlers):
+def test_the_whole_run_leaves_what_it_promises(tmp_path):
     """Options, metrics, a model a stage, a summary and a figure.
 
     They are config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes
@@ -199,11 +199,8 @@ def test_a_saved_stage_is_an_ordinary_hugging_face_folder(trained_run):
 
 def refuse(*arguments):
     """Runs the command line in this process and returns the sentence it exits with."""
-    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(SystemExit) as stopped:
         main([str(a) for a in arguments])
-    for number, handler in handlers:
-        signal.signal(number, handler)
     assert isinstance(stopped.value.code, str)  # printed to stderr, with exit code 1
     return stopped.value.code
 

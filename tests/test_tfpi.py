@@ -2,18 +2,19 @@
 
 import pytest
 import torch
+from conftest import sequence
 
 import tfpi
-from grpo import UpdateConfig
+from eval import evaluate
 from rollout import Rollout
 from support.config import Config, find_settings
 from support.run import State, new_run
 from tfpi import (
     Stage,
     count_flops,
+    describe_groups,
     is_over,
     levelled_off,
-    measure,
     sample_groups,
     stages,
     train,
@@ -95,12 +96,10 @@ def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
 
     The block belongs to prompt_ids, and the response, which alone is in the loss, has none.
     """
-    rollouts, _, _ = sample_groups(small_run, stages(small_run.config)[0], draw=0)
-    for rollout in rollouts:
-        prompt, response = (
-            small_run.tokenizer.decode(rollout.prompt_ids),
-            small_run.tokenizer.decode(rollout.response_ids),
-        )
+    groups = sample_groups(small_run, stages(small_run.config)[0], draw=0)
+    for rollout in [rollout for group in groups for rollout in group]:
+        prompt = small_run.tokenizer.decode(rollout.prompt_ids)
+        response = small_run.tokenizer.decode(rollout.response_ids)
         assert prompt.endswith(EMPTY_BLOCK) and prompt.count("<think>") == 1
         assert "<think>" not in response
 
@@ -139,16 +138,13 @@ def test_multistage_is_the_stages_with_thinking():
 
 
 def test_flops_by_hand():
-    """Weights of 10.
-
-    Two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept.
-    """
+    """Two groups of two, prompts of 3 and 1, responses of 2 to 5; the first group was kept."""
     model = torch.nn.Linear(4, 2)  # 8 weights and 2 biases
-    rollouts = [
-        Rollout([1] * p, [2] * n, [0.0] * n, True) for p, n in ((3, 2), (3, 3), (1, 4), (1, 5))
-    ]
-    sampled, trained = 3 + 1 + 2 + 3 + 4 + 5, (3 + 2) + (3 + 3)
-    assert count_flops(model, rollouts, rollouts[:2], group=2) == 10 * (2 * sampled + 6 * trained)
+    first = [sequence([1] * 3, [2] * n) for n in (2, 3)]
+    second = [sequence([1], [2] * n) for n in (4, 5)]
+    sampled = (3 + 2 + 3) + (1 + 4 + 5)
+    trained = (3 + 2) + (3 + 3)
+    assert count_flops(model, [first, second], [first]) == 10 * (2 * sampled + 6 * trained)
 
 
 def test_presets_carry_the_papers_values():
@@ -233,47 +229,48 @@ def test_each_stage_counts_its_own_validations(trained_run):
 
 MEASURED = dict.fromkeys(
     ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0
-) | {"responses": []}
-METRICS = dict.fromkeys(
-    (
-        "reward",
-        "tokens",
-        "truncated",
-        "flat_groups",
-        "grad_norm",
-        "step_seconds",
-        "skipped",
-        "updates",
-    ),
-    0,
 )
+# What a user is shown of a step; a new metric need not stand here.
+METRICS = dict.fromkeys(
+    ("reward", "tokens", "truncated", "flat_groups", "grad_norm", "step_seconds", "skipped"), 0
+) | {"updates": 0}
+STAGE = Stage("stage", False, 16)
+
+
+def measure_nothing(monkeypatch):
+    """Every measurement is 0; returns a list that notes (problems, thinking) of each."""
+    seen = []
+
+    def evaluate(run, problems, thinking, *_):
+        seen.append((problems, thinking))
+        return dict(MEASURED)
+
+    monkeypatch.setattr("tfpi.evaluate", evaluate)
+    monkeypatch.setattr("eval.evaluate", evaluate)
+    return seen
 
 
 def prepare_steps(monkeypatch, *steps):
-    """train_step gives these metrics, one after the other, and does nothing.
-
-    Every measurement is 0.
-    """
+    """train_step gives these metrics, one after the other, and does nothing."""
     steps = iter(steps)
+    group = [Rollout([5], [6], [-1.0], True)]
 
     def step(run, stage):
-        run.state.step, run.state.stage_step = run.state.step + 1, run.state.stage_step + 1
-        return METRICS | next(steps), "a sample"
+        run.state.step += 1
+        run.state.stage_step += 1
+        return [group], METRICS | next(steps)
 
     monkeypatch.setattr(tfpi, "train_step", step)
-    monkeypatch.setattr(tfpi, "measure", lambda *_: dict(MEASURED))
+    return measure_nothing(monkeypatch)
 
 
 def test_truncation_is_averaged_between_validations(small_run, monkeypatch):
-    """A stage's end is found from the mean of all steps since the last validation.
-
-    Not from one noisy step.
-    """
-    prepare_steps(
-        monkeypatch, *({"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0))
-    )
-    small_run.config.validate_every, small_run.config.steps = 2, 4
-    train_stage(small_run, Stage("stage", False, 16))
+    """A stage's end is found from the mean of all steps since the last one, not from a noisy one."""
+    shares = [{"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0)]
+    prepare_steps(monkeypatch, *shares)
+    small_run.config.validate_every = 2
+    small_run.config.steps = 4
+    train_stage(small_run, STAGE)
     assert small_run.state.truncated == pytest.approx([0.7, 0.2])
 
 
@@ -282,7 +279,7 @@ def test_only_bad_steps_in_a_row_stop_a_run(small_run, monkeypatch):
     bad, good = {"skipped": 1}, {"updates": 1}
     prepare_steps(monkeypatch, bad, bad, good, bad, bad)
     small_run.config.steps = 5
-    train_stage(small_run, Stage("stage", False, 16))
+    train_stage(small_run, STAGE)
     assert small_run.state.step == 5
 
 
@@ -291,120 +288,140 @@ def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
 
     The table comes from test problems, in both modes.
     """
-    prepare_steps(monkeypatch, *[{"updates": 1}] * 4)
-    seen, validation, test = [], small_run.validation[:4], small_run.test[:4]
-    monkeypatch.setattr(
-        tfpi,
-        "measure",
-        lambda run, problems, thinking, *_: seen.append((problems, thinking)) or dict(MEASURED),
-    )
+    seen = prepare_steps(monkeypatch, *[{"updates": 1}] * 4)
     train(small_run)
-    table, stage = [(test, True), (test, False)], [(validation, False)] * 2
+    test = small_run.test[:4]
+    table = [(test, True), (test, False)]
+    stage = [(small_run.validation[:4], False)] * 2
     assert seen == table + stage + table + stage + table
+
+
+def response_ids(groups):
+    return [rollout.response_ids for group in groups for rollout in group]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"draw": 1}], ids=str)
 def test_seed_step_and_draw_each_have_random_streams_of_their_own(change, small_run, monkeypatch):
-    """The same prompts are answered differently when one of the three is another.
+    """The same prompts are answered otherwise when one of the three is another, else alike."""
 
-    And alike when none is.
-    """
-    monkeypatch.setattr(
-        tfpi, "take_problems", lambda problems, cursor, count, seed: problems[:count]
-    )
+    def first_problems(problems, cursor, count, seed):
+        return problems[:count]
+
+    monkeypatch.setattr(tfpi, "take_problems", first_problems)
 
     def responses(seed=0, step=0, draw=0):
-        small_run.config.seed, small_run.state.step = seed, step
-        return [
-            r.response_ids for r in sample_groups(small_run, Stage("stage", False, 16), draw)[0]
-        ]
+        small_run.config.seed = seed
+        small_run.state.step = step
+        return response_ids(sample_groups(small_run, STAGE, draw))
 
     assert responses() == responses()
     assert responses() != responses(**change)
 
 
-def test_every_measurement_has_the_same_random_streams(small_run):
+def test_every_measurement_has_the_same_random_streams(small_run, monkeypatch):
     """Before and after training, so that the two compare like with like."""
+    seen = []
 
-    def responses(step):
+    def summarise(tokenizer, groups):
+        seen.append(response_ids(groups))
+
+    monkeypatch.setattr("eval.summarise", summarise)
+    for step in (0, 7):
         small_run.state.step = step
-        return measure(small_run, small_run.test[:4], False, 1, "test")["responses"]
+        evaluate(small_run, small_run.test[:4], False, 1, "test")
+    assert seen[0] == seen[1]
 
-    assert responses(0) == responses(7)
+
+def test_a_measurement_has_streams_that_no_step_has(small_run, monkeypatch):
+    """Or the validation would see what training has just sampled."""
+    seeds = []
+    monkeypatch.setattr("eval.sample_and_grade", lambda *_, seed, **__: seeds.append(seed))
+    monkeypatch.setattr("tfpi.sample_and_grade", lambda *_, seed, **__: seeds.append(seed))
+    monkeypatch.setattr("eval.summarise", lambda *_: None)
+    evaluate(small_run, small_run.test[:4], False, 1, "test")
+    for step in range(3):
+        for draw in range(3):
+            small_run.state.step = step
+            sample_groups(small_run, STAGE, draw)
+    assert len(set(seeds)) == 10
 
 
 def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkeypatch):
-    """None takes the place of another.
+    """A temperature that one of the two does not know trains in silence."""
+    run = new_run(tiny_options | {"temperature": 0.7, "out": str(tmp_path / "run")})
+    original = tfpi.sample_and_grade
+    seen = []
 
-    A swapped clip range, or a temperature that one of the two does not know, trains in silence.
-    """
-    options = {
-        "temperature": 0.7,
-        "eps_low": 0.1,
-        "eps_high": 0.3,
-        "normalizer": "grpo",
-        "minibatches": 3,
-        "micro_tokens": 999,
-    }
-    run, original, seen = (
-        new_run(tiny_options | options | {"out": str(tmp_path / "run")}),
-        tfpi.sample_and_grade,
-        [],
-    )
-    monkeypatch.setattr(
-        tfpi,
-        "sample_and_grade",
-        lambda *args, **given: seen.append(given["temperature"]) or original(*args, **given),
-    )
+    def sample_and_grade(*args, **options):
+        seen.append(options["temperature"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(tfpi, "sample_and_grade", sample_and_grade)
     monkeypatch.setattr(tfpi, "update", lambda *args: seen.extend(args[-2:]) or {})
-    train_step(run, Stage("stage", False, 16))
-    assert seen == [0.7, UpdateConfig(**options), 16]
+    train_step(run, STAGE)
+    assert seen == [0.7, run.config, STAGE.budget]
 
 
 def test_truncated_responses_are_learnt_from_like_any_other(small_run, monkeypatch):
-    """Pitfall: filtering.
+    """Pitfall: filtering before the baseline.
 
-    They are in their group's mean and std, and keep their advantage: groups 1, 0, 0, 0 have mean
-    1/4 and std 1/2.
+    They are in their group's mean and std: rewards of 1, 0, 0, 0 have mean 1/4 and std 1/2.
     """
-    rollouts = [Rollout([5], [6], [-1.0], finished) for finished in (True, False, True, False)] * 4
+    groups = []
+    for _ in range(4):
+        group = [Rollout([5], [6], [-1.0], finished) for finished in (True, False, True, False)]
+        group[0].reward = 1.0
+        group[0].correct = True
+        groups.append(group)
+    monkeypatch.setattr(tfpi, "sample_groups", lambda *_: groups)
+    learnt = []
     monkeypatch.setattr(
-        tfpi,
-        "sample_groups",
-        lambda *_: (rollouts, [1.0, 0.0, 0.0, 0.0] * 4, [(small_run.train[0], "")] * 16),
+        tfpi, "update", lambda model, optimizer, kept, *_: learnt.extend(kept) or {}
     )
-    seen = []
-    monkeypatch.setattr(
-        tfpi,
-        "update",
-        lambda model, optimizer, kept, advantages, *_: seen.extend(map(float, advantages)) or {},
-    )
-    train_step(small_run, Stage("stage", False, 16))
-    assert seen == pytest.approx([1.5, -0.5, -0.5, -0.5] * 4)
+    train_step(small_run, STAGE)
+    assert [r.advantage for r in learnt] == pytest.approx([1.5, -0.5, -0.5, -0.5] * 4)
 
 
 def test_each_step_takes_new_problems(small_run):
-    first, second = (
-        sample_groups(small_run, stages(small_run.config)[0], draw=0)[0] for _ in range(2)
-    )
-    assert {tuple(r.prompt_ids) for r in first}.isdisjoint(tuple(r.prompt_ids) for r in second)
+    first, second = (sample_groups(small_run, STAGE, draw=0) for _ in range(2))
+    prompts = [{tuple(group[0].prompt_ids) for group in groups} for groups in (first, second)]
+    assert prompts[0].isdisjoint(prompts[1])
 
 
 def test_each_response_is_graded_against_its_own_problem(small_run):
-    """A reward belongs to the problem of its group.
-
-    That problem's question stands in the response's own prompt.
-    """
-    rollouts, rewards, _ = sample_groups(small_run, Stage("stage", False, 80), draw=0)
+    """A reward belongs to the problem of its group, whose question stands in its own prompt."""
+    groups = sample_groups(small_run, Stage("stage", False, 80), draw=0)
+    rollouts = [rollout for group in groups for rollout in group]
     answers = {p.problem: p.answer for p in small_run.train}
-    for rollout, reward in zip(rollouts, rewards):
-        question = (
-            small_run.tokenizer.decode(rollout.prompt_ids).split("user\n")[1].split("<|im_end|>")[0]
-        )
-        assert reward == (
-            f"\\boxed{{{answers[question]}}}" in small_run.tokenizer.decode(rollout.response_ids)
-        )
-    assert 0 < sum(rewards) < len(rewards)
+    for rollout in rollouts:
+        prompt = small_run.tokenizer.decode(rollout.prompt_ids)
+        question = prompt.split("user\n")[1].split("<|im_end|>")[0]
+        response = small_run.tokenizer.decode(rollout.response_ids)
+        assert rollout.correct == (f"\\boxed{{{answers[question]}}}" in response)
+    assert 0 < sum(rollout.reward for rollout in rollouts) < len(rollouts)
+
+
+def test_metrics_of_two_groups_by_hand():
+    """One flat group of two truncated responses, and one with a right one; partial credit of 0.5."""
+    groups = [
+        [Rollout([1], [5, 6], [-1.0, -2.0], False, text="Check: 2") for _ in range(2)],
+        [
+            Rollout([2], [5], [-3.0], True, text="2", correct=True, reward=1.0),
+            Rollout([2], [5, 6, 7], [-1.0, -1.0, -1.0], True, text="3", reward=0.5),
+        ],
+    ]
+    metrics = describe_groups(groups)
+    expected = {
+        "reward": 1.5 / 4,
+        "accuracy": 1 / 4,
+        "tokens": 8 / 4,
+        "truncated": 2 / 4,
+        "flat_groups": 1 / 2,
+        "rollouts": 4,
+        "verification": 2 / 4,
+        "entropy": 12 / 8,
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
 def test_the_table_keeps_the_modes_apart(trained_run):
