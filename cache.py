@@ -81,10 +81,9 @@ class SlotCache:
             # Under autocast, prefill may have kept a wider type.
             store[self.rows, :, self.positions] = new[:, :, 0].to(store.dtype)
         live = len(self.rows)
-        return (
-            self.keys[layer][:live, :, : self.longest],
-            self.values[layer][:live, :, : self.longest],
-        )
+        keys = self.keys[layer][:live, :, : self.longest]
+        values = self.values[layer][:live, :, : self.longest]
+        return keys, values
 
     def get_seq_length(self, layer=0):
         return self.longest
@@ -156,8 +155,8 @@ class DecodeGraphs:
 
     def __call__(self, rows, longest):
         """What decode(rows, longest) returns: logits (rows, V)."""
-        wanted = zip((rows, longest), self.most)
-        shape = tuple(min(1 << (n - 1).bit_length(), most) for n, most in wanted)
+        powers = [1 << (n - 1).bit_length() for n in (rows, longest)]
+        shape = tuple(map(min, powers, self.most))
         if shape not in self.graphs:
             try:
                 self.graphs[shape] = self.capture(shape)

@@ -98,6 +98,11 @@ def pass_at_k(n, c, k):
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
+def mean(values):
+    """The mean of numbers, or the share of what is true, as a plain float."""
+    return float(np.mean(list(values)))
+
+
 def summarise(tokenizer, groups):
     """What is measured of graded groups, k rollouts a problem: a dict of plain numbers.
 
@@ -105,29 +110,23 @@ def summarise(tokenizer, groups):
     `thought` and `verification` shares, and `answer_tokens` (after `</think>`).
     """
     k = len(groups[0])
-    correct = np.array(
-        [[rollout.correct for rollout in group] for group in groups]
-    )  # (problems, k)
-    per_problem = correct.mean(axis=1)
-    # One problem has no spread; 0 rather than NaN, which JSON does not know.
-    error = per_problem.std(ddof=1) / math.sqrt(len(groups)) if len(groups) > 1 else 0.0
+    correct = np.array([[rollout.correct for rollout in group] for group in groups])  # (P, k)
+    per_problem = correct.mean(axis=1)  # (P,)
     rollouts = [rollout for group in groups for rollout in group]
     texts = [rollout.text for rollout in rollouts]
     answers = [text.rsplit("</think>", 1)[-1] for text in texts]
     answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return {
-        "accuracy": float(per_problem.mean()),
-        "error": float(error),
-        "pass_at_k": float(np.mean([pass_at_k(k, int(c), k) for c in correct.sum(axis=1)])),
-        "k": k,
-        "problems": len(groups),
-        "tokens": float(np.mean([len(r.response_ids) for r in rollouts])),
-        "answer_tokens": float(np.mean([len(ids) for ids in answer_ids])),
-        "truncated": float(np.mean([not r.finished for r in rollouts])),
-        "empty": float(np.mean([bool(EMPTY.match(text)) for text in texts])),
-        "thought": float(np.mean([bool(THOUGHT.match(text)) for text in texts])),
-        "verification": verification_share(texts),
-    }
+    result = {"k": k, "problems": len(groups), "accuracy": mean(per_problem), "error": 0.0}
+    if len(groups) > 1:  # one problem has no spread; 0 rather than NaN, which JSON does not know
+        result["error"] = float(per_problem.std(ddof=1) / math.sqrt(len(groups)))
+    result["pass_at_k"] = mean(pass_at_k(k, int(c), k) for c in correct.sum(axis=1))
+    result["tokens"] = mean(len(rollout.response_ids) for rollout in rollouts)
+    result["answer_tokens"] = mean(len(ids) for ids in answer_ids)
+    result["truncated"] = mean(not rollout.finished for rollout in rollouts)
+    result["empty"] = mean(bool(EMPTY.match(text)) for text in texts)
+    result["thought"] = mean(bool(THOUGHT.match(text)) for text in texts)
+    result["verification"] = verification_share(texts)
+    return result
 
 
 def evaluate(run, problems, thinking, samples, label):
@@ -137,19 +136,18 @@ def evaluate(run, problems, thinking, samples, label):
     like with like.
     """
     config = run.config
-    groups = sample_and_grade(
-        run.model,
-        run.tokenizer,
-        render_all(run.tokenizer, problems, config.instruction, thinking),
-        [p.answer for p in problems],
-        samples=samples,
-        label=f"{label}, {'thinking' if thinking else 'thinking-free'}",
-        max_new_tokens=config.full_budget,
-        stop_ids=run.stop_ids,
-        temperature=config.temperature,
-        seed=stream_seed(config.seed, 0, 1),
-        slots=config.slots,
-    )
+    options = {
+        "samples": samples,
+        "label": f"{label}, {'thinking' if thinking else 'thinking-free'}",
+        "max_new_tokens": config.full_budget,
+        "stop_ids": run.stop_ids,
+        "temperature": config.temperature,
+        "seed": stream_seed(config.seed, 0, 1),
+        "slots": config.slots,
+    }
+    prompts = render_all(run.tokenizer, problems, config.instruction, thinking)
+    golds = [p.answer for p in problems]
+    groups = sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
     return summarise(run.tokenizer, groups)
 
 
@@ -201,17 +199,12 @@ def parse_arguments(argv):
 
 
 def check_arguments(args):
-    for name, value, least in (
-        ("-k", args.k, 1),
-        ("--problems", args.problems, 1),
-        ("--slots", args.slots, 1),
-        ("--budget", args.budget, 1),
-        ("--seed", args.seed, 0),
-        ("--show", args.show, 0),
-        ("--temperature", args.temperature, 0),
-    ):
+    leasts = {"k": 1, "problems": 1, "slots": 1, "budget": 1, "seed": 0, "show": 0}
+    for name, least in (leasts | {"temperature": 0}).items():
+        value = getattr(args, name)
         if value is not None and not least <= value < math.inf:
-            raise ValueError(f"{name} {value} is not a number from {least} on.")
+            option = "-k" if name == "k" else f"--{name}"
+            raise ValueError(f"{option} {value} is not a number from {least} on.")
     check_device(args.device)
 
 
@@ -224,21 +217,18 @@ def evaluate_folder(args):
     problems = problems[: args.problems]
     model, tokenizer, stop_ids = load_model(source, args.device)
     check_block(tokenizer)
+    golds = [p.answer for p in problems]
+    options = {
+        "samples": args.k,
+        "max_new_tokens": args.budget or config.full_budget,
+        "stop_ids": stop_ids,
+        "temperature": args.temperature,
+        "seed": args.seed,
+        "slots": args.slots,
+    }
     for mode in MODES if args.mode == "both" else [args.mode.replace("-", "_")]:
-        thinking = mode == "thinking"
-        groups = sample_and_grade(
-            model,
-            tokenizer,
-            render_all(tokenizer, problems, config.instruction, thinking),
-            [p.answer for p in problems],
-            samples=args.k,
-            label=mode,
-            max_new_tokens=args.budget or config.full_budget,
-            stop_ids=stop_ids,
-            temperature=args.temperature,
-            seed=args.seed,
-            slots=args.slots,
-        )
+        prompts = render_all(tokenizer, problems, config.instruction, mode == "thinking")
+        groups = sample_and_grade(model, tokenizer, prompts, golds, label=mode, **options)
         result = summarise(tokenizer, groups)
         print(
             f"{format_row('', mode, result)}  avg@{args.k} of {len(problems)}, "

@@ -196,12 +196,17 @@ def project_chunks(
         if grad_hidden is not None:
             grad_hidden[rows] = (spread @ head) * factor
         if grad_head is not None:
-            scaled = (hidden[rows] * factor).to(hidden.dtype)
-            if hidden.dtype == torch.float32:
-                grad_head.addmm_(spread.T, scaled)  # in place: a product is as large as the head
-            else:
-                grad_head += spread.T @ scaled  # summed in fp32 over the chunks
+            add_product(grad_head, spread.T, hidden[rows] * factor)
     return logprobs
+
+
+def add_product(total, left, right):
+    """Adds left @ right to total, which is fp32: in the type of left, but summed in fp32."""
+    right = right.to(left.dtype)
+    if left.dtype == torch.float32:
+        total.addmm_(left, right)  # in place: a product is as large as the head
+    else:
+        total += left @ right
 
 
 def empty_gradients(ctx, hidden, head):

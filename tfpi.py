@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from eval import evaluate, evaluate_both, sample_and_grade, verification_share
+from eval import evaluate, evaluate_both, mean, sample_and_grade, verification_share
 from grpo import dynamic_sampling, is_flat, set_advantages, update
 from problems import take_problems
 from rollout import check_request, stream_seed
@@ -107,36 +107,34 @@ def sample_groups(run, stage, draw):
     config = run.config
     problems = take_problems(run.train, run.state.cursor, config.prompts, config.seed)
     run.state.cursor += len(problems)
-    return sample_and_grade(
-        run.model,
-        run.tokenizer,
-        render_all(run.tokenizer, problems, config.instruction, stage.thinking),
-        [p.answer for p in problems],
-        samples=config.group,
-        label="rollouts",
-        max_new_tokens=stage.budget,
-        stop_ids=run.stop_ids,
-        temperature=config.temperature,
+    prompts = render_all(run.tokenizer, problems, config.instruction, stage.thinking)
+    golds = [p.answer for p in problems]
+    options = {
+        "samples": config.group,
+        "label": "rollouts",
+        "max_new_tokens": stage.budget,
+        "stop_ids": run.stop_ids,
+        "temperature": config.temperature,
         # Even for a draw of rollouts, odd for evaluation (eval.py): never the same stream.
-        seed=stream_seed(config.seed, run.state.step, 2 * draw),
-        slots=config.slots,
-    )
+        "seed": stream_seed(config.seed, run.state.step, 2 * draw),
+        "slots": config.slots,
+    }
+    return sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
 
 
 def describe_groups(groups):
     """A step's metrics, as far as they are a function of its rollouts: a dict of plain numbers."""
     rollouts = [rollout for group in groups for rollout in group]
-    logprobs = [logprob for rollout in rollouts for logprob in rollout.logprobs]
-    return {
-        "reward": float(np.mean([rollout.reward for rollout in rollouts])),
-        "accuracy": float(np.mean([rollout.correct for rollout in rollouts])),
-        "tokens": float(np.mean([len(rollout.response_ids) for rollout in rollouts])),
-        "truncated": float(np.mean([not rollout.finished for rollout in rollouts])),
-        "flat_groups": float(np.mean([is_flat(group) for group in groups])),
-        "rollouts": len(rollouts),
-        "verification": verification_share([rollout.text for rollout in rollouts]),
-        "entropy": -float(np.mean(logprobs)),  # unbiased, by the samples
-    }
+    metrics = {"rollouts": len(rollouts)}
+    metrics["reward"] = mean(rollout.reward for rollout in rollouts)
+    metrics["accuracy"] = mean(rollout.correct for rollout in rollouts)
+    metrics["tokens"] = mean(len(rollout.response_ids) for rollout in rollouts)
+    metrics["truncated"] = mean(not rollout.finished for rollout in rollouts)
+    metrics["flat_groups"] = mean(is_flat(group) for group in groups)
+    metrics["verification"] = verification_share([rollout.text for rollout in rollouts])
+    # Unbiased, by the samples.
+    metrics["entropy"] = -mean(p for rollout in rollouts for p in rollout.logprobs)
+    return metrics
 
 
 def count_step(run, groups, kept):
@@ -172,7 +170,7 @@ def validate(run, stage):
     problems = run.validation[: run.config.validation_problems]
     accuracy = evaluate(run, problems, stage.thinking, 1, "validation")["accuracy"]
     state.accuracy.append(accuracy)
-    state.truncated.append(float(np.mean(state.since_validation)))
+    state.truncated.append(mean(state.since_validation))
     state.since_validation = []
     return accuracy
 

@@ -43,9 +43,7 @@ from support.model import default_device, is_finite, load_model
 from support.report import find_trouble, format_sample, step_line
 
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
-STOPPING = (
-    b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once.\n"
-)
+STOPPING = b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once\n"
 SAMPLE_EVERY = 25  # steps of a stage between samples that are shown
 
 

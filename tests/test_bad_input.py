@@ -380,8 +380,8 @@ def test_all_responses_truncated_is_a_message(tiny_options, tmp_path, capsys):
     run = new_run(tiny_options | {"budgets": "1", "full_budget": 1, "out": str(tmp_path / "run")})
     assert tfpi.train(run) is True
     assert (
-        "no update, since every group was flat (all right or all wrong); 100% of the responses were truncated"
-        in capsys.readouterr().err
+        "no update, since every group was flat (all right or all wrong); "
+        "100% of the responses were truncated" in capsys.readouterr().err
     )
 
 
@@ -401,7 +401,8 @@ def test_a_right_answer_that_cannot_be_read_is_nobodys(gold):
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         MemoryError(),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: "
+            "can't allocate memory: you tried to allocate 8 bytes."
         ),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
     ],

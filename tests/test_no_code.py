@@ -92,7 +92,8 @@ def test_a_model_cannot_ask_for_a_kernel_from_the_hub(key, model_folder):
 @pytest.mark.parametrize(
     "template",
     [
-        "{{% for c in ''.__class__.__mro__[1].__subclasses__() %}}{{{{ c.__init__.__globals__ }}}}{{% endfor %}}",
+        "{{% for c in ''.__class__.__mro__[1].__subclasses__() %}}"
+        "{{{{ c.__init__.__globals__ }}}}{{% endfor %}}",
         "{{{{ cycler.__init__.__globals__.os.system('touch {mark}') }}}}",
     ],
 )

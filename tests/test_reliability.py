@@ -23,7 +23,7 @@ from support.run import Run, new_run, resumed_run
 pytestmark = pytest.mark.usefixtures("users_threads")
 ROOT = Path(__file__).resolve().parent.parent
 
-# A checkpoint after each step, a validation after every second; budgets under which some responses are right.
+# A checkpoint after each step, a validation after every second; some responses fit the budgets.
 OPTIONS = TINY_RUN | {
     "save_every": 1,
     "validate_every": 2,
@@ -199,7 +199,10 @@ def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
 
 
 def test_two_processes_never_work_in_one_folder(small_run):
-    hold = "import support.disk, pathlib, sys; held = support.disk.lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    hold = (
+        "import pathlib, support.disk, sys; held = support.disk.lock(pathlib.Path(sys.argv[1]));"
+        "print('held', flush=True); input()"
+    )
     small_run.lock.close()
     command = [sys.executable, "-c", hold, str(small_run.folder)]
     with subprocess.Popen(

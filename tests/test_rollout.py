@@ -45,7 +45,7 @@ def tokens(rollouts):
 
 
 def logprobs(rollouts):
-    return torch.tensor([l for r in rollouts for l in r.logprobs])
+    return torch.tensor([logprob for r in rollouts for logprob in r.logprobs])
 
 
 def assert_drawn_from(probabilities, counts):

@@ -265,7 +265,7 @@ def prepare_steps(monkeypatch, *steps):
 
 
 def test_truncation_is_averaged_between_validations(small_run, monkeypatch):
-    """A stage's end is found from the mean of all steps since the last one, not from a noisy one."""
+    """A stage's end is found from the mean of the steps since the last validation, not from one."""
     shares = [{"truncated": share, "updates": 1} for share in (0.8, 0.6, 0.4, 0.0)]
     prepare_steps(monkeypatch, *shares)
     small_run.config.validate_every = 2
@@ -402,7 +402,7 @@ def test_each_response_is_graded_against_its_own_problem(small_run):
 
 
 def test_metrics_of_two_groups_by_hand():
-    """One flat group of two truncated responses, and one with a right one; partial credit of 0.5."""
+    """One flat group of two truncated responses, and one with a right one and partial credit."""
     groups = [
         [Rollout([1], [5, 6], [-1.0, -2.0], False, text="Check: 2") for _ in range(2)],
         [
