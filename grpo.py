@@ -150,9 +150,9 @@ def update(model, optimizer, rollouts, config, budget=None):
         else:
             skipped += 1
     names = ("loss", "clipped", "logprob_gap", "shared_prompts", "grad_norm")
-    mean = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
-    mean["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
-    return mean | {"updates": len(taken), "skipped": skipped}
+    means = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
+    means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
+    return means | {"updates": len(taken), "skipped": skipped}
 
 
 def accumulate_gradient(model, minibatch, config, budget):

@@ -127,7 +127,9 @@ class Sampler:
     A row serves one request: sample s of prompt p has number p * samples + s.
     """
 
-    def __init__(self, model, prompts, max_new_tokens, stop_ids, temperature, seed, samples, slots):
+    def __init__(
+        self, model, prompts, *, max_new_tokens, stop_ids, temperature, seed, samples, slots
+    ):
         self.model = model
         self.device = model.device
         self.prompts = prompts
@@ -299,7 +301,16 @@ def generate(
         return []
     check_request(model, prompts, max_new_tokens, temperature)
     model.eval()
-    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, temperature, seed, samples, slots)
+    sampler = Sampler(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+        temperature=temperature,
+        seed=seed,
+        samples=samples,
+        slots=slots,
+    )
     while not sampler.is_done():
         drawn, ended = sampler.step()
         if progress:

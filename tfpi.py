@@ -91,6 +91,7 @@ def train(run):
         train_stage(run, stage)
         if run.stop:
             return False
+        run.say(f"{stage.name} is over after {run.state.stage_step} steps.")
         run.save_model(stage.name)
         evaluate_both(run, stage.name)
         run.state.next_stage()

@@ -276,7 +276,8 @@ def test_on_policy_ratio_is_one(make_model, dtype, temperature, bound):
     options = {"max_new_tokens": 12, "stop_ids": STOPS, "temperature": temperature, "samples": 2}
     rollouts = with_advantages(generate(model, PROMPTS, **options), ADVANTAGES)
     _, metrics = weights_after(model, rollouts, temperature=temperature)
-    assert metrics["logprob_gap"] < bound
+    mistake = "the trainer scores other tokens, or at another temperature, than the sampler drew"
+    assert metrics["logprob_gap"] < bound, mistake
 
 
 def test_dropout_does_not_part_trainer_and_sampler(make_model):
