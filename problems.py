@@ -1,17 +1,22 @@
-"""The mathematics: questions in English with one exact answer, their generator, and a loader for your own.
+"""The mathematics: questions in English with one exact answer, their generator, and a loader.
 
-The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part. Each is a chain of
-one to five integer operations, asked in one of four families, so that an operation learnt in one family helps in all:
+The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part.
+Each is a chain of one to five integer operations. It is asked in one of four families, so that an
+operation learnt in one family helps in all:
 
     arithmetic   Compute (47 + 38) * 6 - 125.
     story        Mia has 47 stamps. She finds 38 more. ... How many stamps does Mia have now?
     remainder    What is the remainder when 47 * 6 + 35 is divided by 7?
     fraction     What is 3/4 of 84? Add 17 to it.
 
-A problem's *level* is the number of operations. The bundled splits (data/train.jsonl, data/validation.jsonl,
-data/test.jsonl; levels 1 to 3) never share a question; `python problems.py` writes them again, byte for byte. Left
-out: proofs, multiple choice, anything whose answer is not one exact value, since the reward must be able to check it
-(Section 2, RL with verifiable rewards).
+A problem's *level* is the number of operations. The bundled splits (data/train.jsonl,
+data/validation.jsonl, data/test.jsonl; levels 1 to 3) never share a question, and
+`python problems.py` writes them again, byte for byte.
+
+To add a family, write a function like `write_arithmetic` and name it in FAMILIES.
+
+Left out: proofs, multiple choice, anything whose answer is not one exact value, since the reward
+must be able to check it (Section 2, RL with verifiable rewards).
 """
 
 import argparse
@@ -20,180 +25,213 @@ import math
 import random
 import re
 from dataclasses import dataclass
+from operator import add, floordiv, mod, mul, sub
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data"
-SIZES = {"train": 6000, "validation": 500, "test": 1000}
-FAMILIES = ("arithmetic", "story", "remainder", "fraction")
-LARGEST = 999  # every intermediate value stays at or below it
+SIZES = {"test": 1000, "validation": 500, "train": 6000}  # in the order in which they are drawn
+# The families that the bundled splits and the small model were made with. They share one stream of
+# random numbers; a family added later has its own, so that it changes none of their questions.
+FIRST = ("arithmetic", "story", "remainder", "fraction")
+LARGEST = 999  # no value of a chain is larger
+OPERATIONS = {"+": add, "-": sub, "*": mul, "/": floordiv, "%": mod}  # every division is exact
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question. `start` and `ops` (symbol, operand) lead to the answer; only distill.py's teacher sees them."""
+    """One question. The chain, `start` and `ops`, is for the teacher of distill.py alone."""
 
     problem: str
     answer: str
     family: str = ""
     level: int = 0
     start: int = 0
-    ops: tuple = ()
+    ops: tuple = ()  # (symbol, operand) of each operation
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The generator
+# --------------------------------------------------------------------------------------------------
+# The generator: chains of operations
+
+
+class NoNumbers(Exception):
+    """No numbers seem to fit the operations, such as five multiplications."""
 
 
 def apply_op(value, symbol, operand):
-    """The integer result of one operation; `%` is the remainder and `/` an exact division."""
-    return {
-        "+": value + operand,
-        "-": value - operand,
-        "*": value * operand,
-        "/": value // operand,
-        "%": value % operand,
-    }[symbol]
+    """The integer result of one operation."""
+    return OPERATIONS[symbol](value, operand)
 
 
 def allowed(value, symbol, operand):
-    """Whether the operation keeps the chain within the mathematics the small model is meant for."""
+    """Whether the operation keeps the chain within the mathematics that the small model is for."""
+    if symbol == "%":
+        return value >= 20
     if symbol == "/" and (value % operand or value // operand < 2):
         return False
     if symbol == "*" and not 2 <= value <= 99:
         return False
-    if symbol == "%" and value < 20:
-        return False
-    return 0 < apply_op(value, symbol, operand) <= LARGEST or (symbol == "%" and operand > 2)
+    return 0 < apply_op(value, symbol, operand) <= LARGEST
 
 
-def draw_operand(rng, symbol):
-    return (
-        rng.randint(11, 99)
-        if symbol in "+-"
-        else rng.randint(3, 9)
-        if symbol == "%"
-        else rng.randint(2, 9)
-    )
+def draw_operand(rng, value, symbol):
+    """A number for the operation; for a division one that divides `value`, if any does."""
+    if symbol in "+-":
+        return rng.randint(11, 99)
+    if symbol == "%":
+        return rng.randint(3, 9)
+    operand = rng.randint(2, 9)
+    if symbol == "/":  # the number just drawn would seldom divide
+        divisors = [d for d in range(2, 10) if value % d == 0]
+        operand = rng.choice(divisors or [2])
+    return operand
 
 
 def draw_chain(rng, symbols):
-    """A start value, the (symbol, operand) pairs, all `allowed`, and the answer; None if no numbers seem to fit."""
+    """Numbers for the operations: (start, ops, result). Raises NoNumbers."""
     for _ in range(1000):
-        start = value = rng.randint(11, 99)
+        start = rng.randint(11, 99)
+        value = start
         ops = []
         for symbol in symbols:
-            operand = draw_operand(rng, symbol)
-            if symbol == "/":  # a divisor that divides, or the chain would nearly always be redrawn
-                operand = rng.choice([d for d in range(2, 10) if value % d == 0] or [2])
+            operand = draw_operand(rng, value, symbol)
             if not allowed(value, symbol, operand):
                 break
             ops.append((symbol, operand))
             value = apply_op(value, symbol, operand)
-        else:
+        if len(ops) == len(symbols):
             return start, tuple(ops), value
+    raise NoNumbers
+
+
+# --------------------------------------------------------------------------------------------------
+# The generator: a function for each family. It is given the symbols of the operations, may put
+# others in their place, draws the numbers, and returns (question, start, ops, result).
+
+PEOPLE = {"Mia": "She", "Tom": "He", "Ana": "She", "Ben": "He", "Eva": "She", "Max": "He"}
+THINGS = ("stamps", "coins", "shells", "cards", "apples", "beads")
+EVENTS = {
+    "+": ("{She} finds {n} more.", "{She} buys {n} more."),
+    "-": ("{She} loses {n}.", "{She} sells {n}."),
+    "*": ("Then {she} has {n} times as many.", "The number grows {n} times."),
+    "/": ("{She} shares them among {n} friends.", "The number falls {n} times."),
+}
+REQUESTS = {
+    "+": "Add {n} to it.",
+    "-": "Take {n} from it.",
+    "*": "Multiply it by {n}.",
+    "/": "Divide it by {n}.",
+}
 
 
 def write_expression(start, ops):
-    """`(47 + 38) * 6` for start 47 and ops + 38, * 6: brackets exactly where the order of operations needs them."""
-    text, last = str(start), ""
-    for symbol, operand in ops:
-        text = f"({text})" if symbol in "*/" and last in ("+", "-") else text
-        text, last = f"{text} {symbol} {operand}", symbol
+    """`(47 + 38) * 6` for 47, + 38, * 6: brackets where the order of operations needs them."""
+    text = str(start)
+    last = ""
+    for symbol, n in ops:
+        if symbol in "*/" and last in ("+", "-"):
+            text = f"({text})"
+        text += f" {symbol} {n}"
+        last = symbol
     return text
 
 
-def write_story(rng, start, ops):
-    name, pronoun = rng.choice(
-        [
-            ("Mia", "She"),
-            ("Tom", "He"),
-            ("Ana", "She"),
-            ("Ben", "He"),
-            ("Eva", "She"),
-            ("Max", "He"),
-        ]
-    )
-    thing = rng.choice(["stamps", "coins", "shells", "cards", "apples", "beads"])
-    sentences, question = (
-        [f"{name} has {start} {thing}."],
-        f"How many {thing} does {name} have now?",
-    )
+def write_arithmetic(rng, symbols):
+    """The bare expression."""
+    start, ops, result = draw_chain(rng, symbols)
+    return f"Compute {write_expression(start, ops)}.", start, ops, result
+
+
+def write_story(rng, symbols):
+    """Somebody has some things, and an event changes their number; one story in five packs them."""
+    if rng.random() < 0.2:
+        symbols = symbols[:-1] + ["%"]
+    start, ops, result = draw_chain(rng, symbols)
+    name, pronoun = rng.choice(list(PEOPLE.items()))
+    thing = rng.choice(THINGS)
+    sentences = [f"{name} has {start} {thing}."]
     for symbol, n in ops:
-        sentences.append(
-            {
-                "+": rng.choice([f"{pronoun} finds {n} more.", f"{pronoun} buys {n} more."]),
-                "-": rng.choice([f"{pronoun} loses {n}.", f"{pronoun} sells {n}."]),
-                "*": rng.choice(
-                    [
-                        f"Then {pronoun.lower()} has {n} times as many.",
-                        f"The number grows {n} times.",
-                    ]
-                ),
-                "/": rng.choice(
-                    [f"{pronoun} shares them among {n} friends.", f"The number falls {n} times."]
-                ),
-                "%": f"{pronoun} packs them into boxes of {n}.",
-            }[symbol]
-        )
-        if symbol == "%":
-            question = f"How many {thing} are left over?"
-    return " ".join(sentences + [question])
+        # Drawn for every symbol, though one is used: the bundled splits were made with these draws.
+        events = {s: rng.choice(wordings) for s, wordings in EVENTS.items()}
+        events["%"] = "{She} packs them into boxes of {n}."
+        sentences.append(events[symbol].format(She=pronoun, she=pronoun.lower(), n=n))
+    end = "are left over" if symbols[-1] == "%" else f"does {name} have now"
+    sentences.append(f"How many {thing} {end}?")
+    return " ".join(sentences), start, ops, result
 
 
-def draw_problem(rng, levels=(1, 2, 3), families=FAMILIES):
-    """One Problem, from a `random.Random`: family and level uniform, then operations, then numbers."""
-    family, level, chain = rng.choice(families), rng.choice(levels), None
-    while not chain:
+def write_remainder(rng, symbols):
+    """The last operation is the remainder; the others are the expression."""
+    start, ops, result = draw_chain(rng, symbols[:-1] + ["%"])
+    *others, (_, divisor) = ops
+    expression = write_expression(start, others)
+    question = f"What is the remainder when {expression} is divided by {divisor}?"
+    return question, start, ops, result
+
+
+def write_fraction(rng, symbols):
+    """The first two operations, / 4 and * 3, are the fraction 3/4; it is always less than 1."""
+    symbols = ["/", "*"] + symbols[:-2]
+    start, ops, result = draw_chain(rng, symbols)
+    while ops[1][1] >= ops[0][1]:  # 1 or more: other numbers
+        start, ops, result = draw_chain(rng, symbols)
+    (_, denominator), (_, numerator), *others = ops
+    sentences = [f"What is {numerator}/{denominator} of {start}?"]
+    sentences += [REQUESTS[symbol].format(n=n) for symbol, n in others]
+    return " ".join(sentences), start, ops, result
+
+
+FAMILIES = {
+    "arithmetic": write_arithmetic,
+    "story": write_story,
+    "remainder": write_remainder,
+    "fraction": write_fraction,
+}
+
+
+def draw_problem(rng, levels=(1, 2, 3), families=FIRST):
+    """One Problem from a `random.Random`: family and level are uniform."""
+    family = rng.choice(families)
+    level = rng.choice(levels)
+    while True:
         symbols = [rng.choice("++--**/") for _ in range(level)]
-        if family == "remainder" or (family == "story" and rng.random() < 0.2):
-            symbols[-1] = "%"
-        if family == "fraction":
-            symbols = ["/", "*"] + symbols[: max(level - 2, 0)]
-        chain = draw_chain(rng, symbols)
-        while (
-            chain and family == "fraction" and chain[1][1][1] >= chain[1][0][1]
-        ):  # a proper fraction
-            chain = draw_chain(rng, symbols)
-    start, ops, answer = chain
-    if family == "story":
-        text = write_story(rng, start, ops)
-    elif family == "remainder":
-        text = f"What is the remainder when {write_expression(start, ops[:-1])} is divided by {ops[-1][1]}?"
-    elif family == "fraction":
-        text = f"What is {ops[1][1]}/{ops[0][1]} of {start}?"
-        then = {
-            "+": "Add {} to it.",
-            "-": "Take {} from it.",
-            "*": "Multiply it by {}.",
-            "/": "Divide it by {}.",
-        }
-        text = " ".join([text] + [then[s].format(n) for s, n in ops[2:]])
-    else:
-        text = f"Compute {write_expression(start, ops)}."
-    return Problem(text, str(answer), family, len(ops), start, ops)
+        try:
+            question, start, ops, result = FAMILIES[family](rng, symbols)
+        except NoNumbers:
+            continue
+        return Problem(question, str(result), family, len(ops), start, ops)
+
+
+def draw_new(rng, families, count, seen):
+    """`count` problems whose questions are not among `seen`; they are added to it."""
+    problems = []
+    for _ in range(100 * count):
+        problem = draw_problem(rng, families=families)
+        if problem.problem not in seen:
+            seen.add(problem.problem)
+            problems.append(problem)
+        if len(problems) == count:
+            return problems
+    raise ValueError(f"{count} new questions are needed, and {', '.join(families)} has too few.")
 
 
 def write_splits(folder=DATA, seed=0):
-    """Writes the three splits as JSONL. They share `seen`, so that no question is in two splits, or twice in one."""
-    rng, seen = random.Random(seed), set()
+    """Writes a JSONL file for each split; no question is in two splits, or twice in one."""
+    seen = set()
+    rng = random.Random(seed)
+    splits = {split: draw_new(rng, FIRST, size, seen) for split, size in SIZES.items()}
+    for family in [family for family in FAMILIES if family not in FIRST]:
+        rng = random.Random(f"{seed} {family}")
+        for split, size in SIZES.items():
+            splits[split] += draw_new(rng, (family,), size // len(FIRST), seen)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for split in ("test", "validation", "train"):
-        lines = []
-        while len(lines) < SIZES[split]:
-            p = draw_problem(rng)
-            if p.problem not in seen:
-                seen.add(p.problem)
-                row = {
-                    "problem": p.problem,
-                    "answer": p.answer,
-                    "family": p.family,
-                    "level": p.level,
-                }
-                lines.append(json.dumps(row))
-        (Path(folder) / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = ("problem", "answer", "family", "level")
+    for split, problems in splits.items():
+        rows = [{column: getattr(p, column) for column in columns} for p in problems]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (Path(folder) / f"{split}.jsonl").write_text(text, encoding="utf-8")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The loader
 
 
@@ -202,63 +240,59 @@ class DataError(ValueError):
 
 
 def usable(value):
-    """Whether a value can be a question or an answer: whole text, or a finite number."""
+    """Whether a value can be a question or an answer: text that is not blank, or a number."""
     if isinstance(value, str):
-        return bool(value.strip()) and not re.search(
-            "[\ud800-\udfff]", value
-        )  # halves of characters cannot be encoded
-    return type(value) is int or type(value) is float and math.isfinite(value)
+        half_character = re.search("[\ud800-\udfff]", value)  # which cannot be encoded
+        return bool(value.strip()) and not half_character
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def find_column(row, names, where):
+    """The text of the first of these columns that is usable."""
     for name in names:
         if usable(row.get(name)):
             return str(row[name]).strip()
     raise DataError(
-        f"{where}: no usable {' or '.join(repr(n) for n in names)} (a non-empty string or a number). "
+        f"{where}: no usable {' or '.join(map(repr, names))} (a non-empty string or a number). "
         "Add it or remove the line."
     )
+
+
+def read_problem(raw, where):
+    """The Problem of one line (bytes)."""
+    try:
+        row = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: not UTF-8. Save the file as UTF-8.") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error}). Each line must be one object.") from None
+    if not isinstance(row, dict):
+        raise DataError(f'{where}: not an object. Write {{"problem": "...", "answer": "..."}}.')
+    question = find_column(row, ("problem", "question", "prompt"), where)
+    answer = find_column(row, ("answer", "solution", "target"), where)
+    family = str(row.get("family", ""))
+    level = row.get("level")
+    return Problem(question, answer, family, level if isinstance(level, int) else 0)
 
 
 def load_problems(path):
     """The problems of a JSONL file, in its order: list[Problem].
 
     Each line is an object with `problem` (or `question`, `prompt`) and `answer` (or `solution`,
-    `target`); `family` and `level` are kept where present. Blank lines are skipped. Anything else raises
-    DataError with the file and line.
+    `target`); `family` and `level` are kept where present. Blank lines are skipped. Anything else
+    raises DataError with the file and line.
     """
     path = Path(path)
     try:
-        raw_lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). Give --data a JSONL file."
         ) from None
-    problems = []
-    for number, raw in enumerate(raw_lines, start=1):
-        where = f"{path}, line {number}"
-        if not raw.strip():
-            continue
-        try:
-            row = json.loads(raw.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise DataError(f"{where}: not UTF-8. Save the file as UTF-8.") from None
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: not JSON ({error}). Each line must be one object.") from None
-        if not isinstance(row, dict):
-            raise DataError(f'{where}: not an object. Write {{"problem": "...", "answer": "..."}}.')
-        question = find_column(row, ("problem", "question", "prompt"), where)
-        answer = find_column(row, ("answer", "solution", "target"), where)
-        level = row.get("level")
-        problems.append(
-            Problem(
-                question, answer, str(row.get("family", "")), level if isinstance(level, int) else 0
-            )
-        )
+    numbered = enumerate(lines, start=1)
+    problems = [read_problem(raw, f"{path}, line {i}") for i, raw in numbered if raw.strip()]
     if not problems:
-        raise DataError(
-            f"{path}: no problems in it. Each line must be an object with 'problem' and 'answer'."
-        )
+        raise DataError(f"{path}: no problems in it. Each line must have 'problem' and 'answer'.")
     return problems
 
 
@@ -275,23 +309,21 @@ def load_data(path=""):
     if not path:
         return load_split("train"), load_split("validation"), load_split("test")
     problems = load_problems(path)
-    # Copies of a question must not end up on both sides.
-    questions = list(dict.fromkeys(p.problem for p in problems))
+    # Questions are split, not lines: copies of a question must not end up on both sides.
+    questions = list(dict.fromkeys(problem.problem for problem in problems))
     held = min(500, len(questions) // 10)
     if not held:
-        print(
-            f"{path} has fewer than 10 questions, so the model is evaluated on those that it trains on."
-        )
+        print(f"{path} has fewer than 10 questions: the model is evaluated on what it trains on.")
         return problems, problems, problems
     random.Random(0).shuffle(questions)  # not the run's seed: the split is the same in every run
-    parts = [
-        set(part) for part in (questions[2 * held :], questions[:held], questions[held : 2 * held])
-    ]
-    return tuple([p for p in problems if p.problem in part] for part in parts)
+    validation = set(questions[:held])
+    test = set(questions[held : 2 * held])
+    train = set(questions[2 * held :])
+    return tuple([p for p in problems if p.problem in part] for part in (train, validation, test))
 
 
 def take_problems(problems, cursor, count, seed):
-    """`count` problems from position `cursor` on, in an endless sequence of epochs, each in an order of its own."""
+    """`count` problems from position `cursor` on; epochs never end, each has its own order."""
     chosen = []
     for position in range(cursor, cursor + count):
         epoch, index = divmod(position, len(problems))
@@ -303,7 +335,10 @@ def take_problems(problems, cursor, count, seed):
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description="Write data/train.jsonl, data/validation.jsonl and data/test.jsonl again."
-    ).parse_args()
+    argparse.ArgumentParser(description="Write the splits in data/ again.").parse_args()
     write_splits()
+    print(
+        "Wrote data/test.jsonl, data/validation.jsonl and data/train.jsonl; the small model was "
+        "distilled without seeing validation and test questions, so if those changed, "
+        "`python distill.py` must make it again."
+    )
