@@ -1,27 +1,32 @@
 """Makes the small distilled model: a teacher that is a program, its traces, a tokenizer, and SFT.
 
-The paper starts from models that were distilled by SFT from a stronger teacher's long chains of thought (DS-1.5B,
-Qwen3-4B). This file makes such a model, of 0.6M parameters, from nothing:
+The paper starts from models that were distilled by SFT from a stronger teacher's long chains of
+thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.6M parameters, from nothing:
 
-    python distill.py                         # writes models/small again, in under an hour on two cores
+    python distill.py        # writes models/small again, in under an hour on two cores
 
-The teacher solves a problem in *passes*. A pass writes the steps of the chain; a step is either done in the head
-(`85 * 6 = 510`) or broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30, 480 + 30 = 510`). After a pass it
-may check itself with another, and when two results differ ("Wait") it goes on until a result comes twice. The
-thinking breaks nearly every hard step and checks a lot; the solution after `</think>` is the same kind of text
-with less of both. What stands after `</think>` is drawn from *one* distribution, whether the thinking block is
-empty or not: were it terse after thinking only, RL on the other mode would teach a style in a place where it was
-never seen, and break the thinking mode.
+The teacher solves a problem in *passes*. A pass writes the steps of the chain. A step is either
+done in the head (`85 * 6 = 510`) or broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30,
+480 + 30 = 510`). After a pass the teacher may check itself with another; when two results differ
+("Wait"), it goes on until a result comes twice. The thinking breaks nearly every hard step and
+checks a lot; the solution after `</think>` is the same kind of text with less of both.
 
-A teacher that checks needs mistakes to find. They are put into passes that a later pass will check, and the wrong
-digits are *left out of the loss*: the model learns to notice a mistake, not to make one. Left out of this file:
-sampling from a real teacher, filtering by its correctness, sequence packing.
+The solution is drawn from *one* distribution, whether the thinking block is empty or not. If it
+were terse after thinking only, RL on the other mode would teach a style in a place where the model
+has never seen it, and break the thinking mode.
+
+A teacher that checks needs mistakes to find. They are put into passes that a later pass will check,
+and the wrong digits are *left out of the loss*: the model learns to notice a mistake, not to make
+one. Left out of this file: sampling from a real teacher, filtering by its correctness, sequence
+packing.
 """
 
 import argparse
 import math
 import random
 import time
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -30,117 +35,138 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from eval import evaluate
+from eval import sample_and_grade, summarise
 from grpo import micro_batches
-from problems import allowed, apply_op, draw_problem, load_split
+from problems import FAMILIES, allowed, apply_op, draw_problem, load_split
 from support.config import PRESETS
-from thinkfree import render
+from thinkfree import render, render_all
 
-# detail: the share of hard steps that are broken up; check: the probability of one more checking pass, three at most
+# detail: the share of hard steps that are broken up
+# check: the probability of one more checking pass, of which there are at most three
 THINKING = {"detail": 0.9, "check": 0.85}
 SOLUTION = {"detail": 0.33, "check": 0.3}
-MISTAKES = 0.12  # the probability that a pass, if a check follows, contains a wrong digit
+MISTAKES = 0.12  # the probability of a wrong digit in one of the passes, if there is a check
 STEPS = 2600
-CURRICULUM = (
-    6  # one operation in the first sixth of the steps, up to two in the second, then up to three
+PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
+CHAT_TEMPLATE = (
+    "{%- for m in messages %}"
+    "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}\n"
+    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\n"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}"
+    "{%- endif %}{%- endif %}"
 )
-CHAT_TEMPLATE = """{%- for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}
-{%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the model but not
-# imitated.
+# --------------------------------------------------------------------------------------------------
+# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the
+# model but not imitated.
 
 
 def break_up(value, symbol, n):
-    """The easy steps of a hard one, [(left, symbol, right, result)], the last result its own; [] if it is easy."""
-    tens, ones = n - n % 10, n % 10
-    if symbol in "+-" and tens and ones:
-        half = apply_op(value, symbol, tens)
-        return [(value, symbol, tens, half), (half, symbol, ones, apply_op(half, symbol, ones))]
+    """The easy steps (left, symbol, right) of a hard one; none if it is easy itself."""
+    if symbol in "+-" and n > 10 and n % 10:
+        ones = n % 10
+        tens = n - ones
+        return [(value, symbol, tens), (apply_op(value, symbol, tens), symbol, ones)]
     if symbol == "*" and value > 10 and value % 10:
-        high, low = (value - value % 10) * n, value % 10 * n
-        return [
-            (value - value % 10, "*", n, high),
-            (value % 10, "*", n, low),
-            (high, "+", low, high + low),
-        ]
+        ones = value % 10
+        tens = value - ones
+        return [(tens, "*", n), (ones, "*", n), (tens * n, "+", ones * n)]
     if symbol == "/" and value > 10 * n and value // n % 10:
-        high, low = value // n // 10 * 10, value // n % 10
-        return [
-            (n, "*", high, n * high),
-            (value, "-", n * high, n * low),
-            (n * low, "/", n, low),
-            (high, "+", low, high + low),
-        ]
+        ones = value // n % 10
+        tens = value // n - ones
+        subtraction = (value, "-", n * tens)
+        return [(n, "*", tens), subtraction, (n * ones, "/", n), (tens, "+", ones)]
     if symbol == "%":
-        easy, rest = [], value
-        for quotient in (value // n // 10 * 10, value // n % 10):
-            if quotient:
-                easy += [
-                    (n, "*", quotient, n * quotient),
-                    (rest, "-", n * quotient, rest - n * quotient),
-                ]
-                rest -= n * quotient
-        return easy
+        return break_up_remainder(value, n)
     return []
 
 
+def break_up_remainder(value, n):
+    """Takes away the tens of the quotient times n, then the ones."""
+    steps = []
+    ones = value // n % 10
+    tens = value // n - ones
+    for part in (tens, ones):
+        if part:
+            steps += [(n, "*", part), (value, "-", n * part)]
+            value -= n * part
+    return steps
+
+
 def slip(value, ops, rng):
-    """A believable wrong result: one digit off by one or two; the right one if the chain could not go on from it."""
+    """A believable wrong result: one digit off by one or two.
+
+    The right one if the chain, the remaining ops, could not go on from the wrong one.
+    """
     digits = list(str(value))
     place = rng.randrange(len(digits))
     digits[place] = str((int(digits[place]) + rng.choice((1, 2, 8, 9))) % 10)
-    result = after = int("".join(digits))
+    wrong = int("".join(digits))
+    after = wrong
     for symbol, n in ops:
         if not allowed(after, symbol, n):
             return value
         after = apply_op(after, symbol, n)
-    return result
+    return wrong
+
+
+def write_step(value, symbol, n, easy):
+    """The text of one step up to its result, which may be a wrong one: `47 + 38`, or more."""
+    text = f"{value} {'mod' if symbol == '%' else symbol} {n}"
+    if not easy:
+        return text
+    equations = [f"{left} {op} {right} = {apply_op(left, op, right)}" for left, op, right in easy]
+    return f"{text}: {', '.join(equations)}".rpartition(" = ")[0]
 
 
 def write_pass(start, ops, detail, mistake, rng):
-    """The steps of the chain as (text, learn) pieces, and its result; with `mistake`, one of the results is wrong."""
-    pieces, value, at = [], start, rng.randrange(len(ops)) if mistake else -1
+    """The steps of the chain as (text, learn) pieces, and its result.
+
+    With `mistake`, one of the results is wrong.
+    """
+    pieces = []
+    value = start
+    mistake_at = rng.randrange(len(ops)) if mistake else -1
     for i, (symbol, n) in enumerate(ops):
-        name = "mod" if symbol == "%" else symbol
-        right = result = apply_op(value, symbol, n)
-        if i == at:
-            result = slip(right, ops[i + 1 :], rng)
+        right = apply_op(value, symbol, n)
+        result = slip(right, ops[i + 1 :], rng) if i == mistake_at else right
         easy = break_up(value, symbol, n) if rng.random() < detail else []
-        text = f"{value} {name} {n}"
-        if easy:
-            steps = "".join(f"{a} {s} {b} = {c}, " for a, s, b, c in easy[:-1])
-            text += ": " + steps + "{} {} {}".format(*easy[-1][:3])
-        pieces += [
-            (text + " = ", True),
-            (str(result), result == right),
-            (". " if i < len(ops) - 1 else ".", True),
-        ]
+        text = write_step(value, symbol, n, easy)
+        end = ". " if i < len(ops) - 1 else "."
+        pieces += [(f"{text} = ", True), (str(result), result == right), (end, True)]
         value = result
     return pieces, value
 
 
 def write_work(problem, detail, check, answer, rng):
-    """One pass, or several until a result comes twice, then `So ...`, as (text, learn); the last result is right."""
+    """One pass, or several until a result comes twice, then `So ...`, as (text, learn) pieces.
+
+    The last result is right.
+    """
     checks = 0
     while checks < 3 and rng.random() < check:
         checks += 1
-    slip_at = rng.randrange(checks + 1) if checks and rng.random() < MISTAKES else -1
-    pieces, results = [], []
-    while not results or len(results) <= checks or (checks and results.count(results[-1]) < 2):
-        steps, result = write_pass(problem.start, problem.ops, detail, len(results) == slip_at, rng)
-        pieces += [("Check: ", True)] * bool(results) + steps
+    mistake_at = rng.randrange(checks + 1) if checks and rng.random() < MISTAKES else -1
+    pieces = []
+    results = []
+    while len(results) <= checks or (checks and results.count(results[-1]) < 2):
+        mistake = len(results) == mistake_at
+        steps, result = write_pass(problem.start, problem.ops, detail, mistake, rng)
         if results:
-            pieces.append((" Same." if result in results else " Wait, that differs.", True))
-        pieces.append(("\n", True))
+            verdict = " Same." if result in results else " Wait, that differs."
+            steps = [("Check: ", True), *steps, (verdict, True)]
+        pieces += [*steps, ("\n", True)]
         results.append(result)
     return pieces + [(f"So {answer}", True)]
 
 
 def write_trace(problem, thinking, rng):
-    """A whole response, [(text, learn)]; without thinking the solution alone: the empty block is in the prompt."""
+    """A whole response as (text, learn) pieces.
+
+    Without thinking it is the solution alone: the empty block is in the prompt.
+    """
     block = []
     if thinking:
         work = write_work(problem, **THINKING, answer=problem.answer + ".", rng=rng)
@@ -149,114 +175,127 @@ def write_trace(problem, thinking, rng):
     return block + solution + [("<|im_end|>", True)]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The tokenizer: byte-level BPE, so any text is representable; digits stay single, so numbers are read and written
-# digit by digit.
+# --------------------------------------------------------------------------------------------------
+# The tokenizer: byte-level BPE, so that any text can be written. Digits stay single, so that
+# numbers are read and written digit by digit.
 
 
 def train_tokenizer(texts, vocab_size=512):
-    """A PreTrainedTokenizerFast with the Qwen specials, `<think>`, `</think>` and the chat template."""
+    """A PreTrainedTokenizerFast with Qwen's specials, `<think>`, `</think>` and a chat template."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    words = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
     bpe.decoder = decoders.ByteLevel()
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size - 2,
-            special_tokens=specials,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    bpe.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>"
     )
-    # Like Qwen3's: added but not special, so that they survive skip_special_tokens and can be graded.
-    tokenizer.add_tokens(
-        [
-            AddedToken("<think>", special=False, normalized=False),
-            AddedToken("</think>", special=False, normalized=False),
-        ]
-    )
+    # Added but not special, as in Qwen3: they survive skip_special_tokens, and can be graded.
+    for tag in ("<think>", "</think>"):
+        tokenizer.add_tokens(AddedToken(tag, special=False, normalized=False))
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+def sample_texts(seed, count=4000):
+    """What the tokenizer is trained on: questions and thinking traces."""
+    rng = random.Random(seed)
+    problems = [draw_problem(rng, families=tuple(FAMILIES)) for _ in range(count)]
+    for problem in problems:
+        trace = "".join(text for text, _ in write_trace(problem, True, rng))
+        yield f"user\nassistant\n{problem.problem}{trace}"
+
+
+# --------------------------------------------------------------------------------------------------
 # SFT
 
 
 def encode_trace(tokenizer, problem, thinking, rng):
     """Token ids of prompt and response, and which of them are learnt: (list[int], list[bool])."""
-    pieces = [(render(tokenizer, problem.problem, "", thinking), False)] + write_trace(
-        problem, thinking, rng
-    )
-    merged = []
-    for text, learn in pieces:  # neighbours are joined first: a piece ends only where a token does
-        if merged and merged[-1][1] == learn:
-            merged[-1] = (merged[-1][0] + text, learn)
-        else:
-            merged.append((text, learn))
-    encoded = tokenizer([text for text, _ in merged], add_special_tokens=False)["input_ids"]
-    return sum(encoded, []), [learn for ids, (_, learn) in zip(encoded, merged) for _ in ids]
+    prompt = render(tokenizer, problem.problem, "", thinking)
+    pieces = [(prompt, False), *write_trace(problem, thinking, rng)]
+    texts = []
+    learnt = []
+    for learn, group in groupby(pieces, key=itemgetter(1)):
+        # Neighbours are encoded as one text, so that a piece ends only where a token does.
+        texts.append("".join(text for text, _ in group))
+        learnt.append(learn)
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    mask = [learn for ids, learn in zip(encoded, learnt) for _ in ids]
+    return sum(encoded, []), mask
+
+
+def draw_traces(tokenizer, levels, count, held_out, rng):
+    """`count` encoded traces, half of which think, of fresh problems that are not held out."""
+    traces = []
+    while len(traces) < count:
+        problem = draw_problem(rng, levels, tuple(FAMILIES))
+        if problem.problem not in held_out:
+            thinking = len(traces) % 2 == 0
+            traces.append(encode_trace(tokenizer, problem, thinking, rng))
+    return traces
 
 
 def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
-    """Yields `steps` right-padded pairs (input_ids, labels), both (B, T) int64 with B * T <= tokens.
+    """Yields `steps` right-padded pairs (input_ids, labels), both (B, T) int64, B * T <= tokens.
 
-    Labels are -100 where nothing is learnt. Half of the traces think. Problems come fresh from the generator, never
-    one of the validation or test split. Traces of like length share a batch: lengths differ tenfold, and padding
-    would be most of the work. A curriculum: one operation at first, then up to two, then up to three, so that the
-    arithmetic is learnt on short traces, which are cheap.
+    Labels are -100 where nothing is learnt. Problems come fresh from the generator, never one of
+    the validation or test split. Traces of like length share a batch: lengths differ tenfold, and
+    padding would be most of the work. A curriculum: first one operation, then up to two, then up to
+    three, so that the arithmetic is learnt on short traces, which are cheap.
     """
     rng = random.Random(seed)
     held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
     step = 0
     while True:
-        levels, traces = range(1, 2 + min(2, CURRICULUM * step // steps)), []
-        while len(traces) < pool:
-            problem = draw_problem(rng, levels)
-            if problem.problem not in held_out:
-                traces.append(encode_trace(tokenizer, problem, len(traces) % 2 == 0, rng))
-        batches = micro_batches([len(ids) for ids, _ in traces], tokens)
+        part = PARTS * step // steps
+        levels = range(1, 2 + min(2, part))
+        traces = draw_traces(tokenizer, levels, pool, held_out, rng)
+        batches = micro_batches(traces, lambda trace: len(trace[0]), tokens)
         rng.shuffle(batches)
         for batch in batches:
-            yield pad_batch([traces[i] for i in batch], tokenizer.pad_token_id)
+            yield pad_batch(batch, tokenizer.pad_token_id)
             step += 1
             if step == steps:
                 return
 
 
 def pad_batch(traces, pad):
+    """(input_ids, labels) of encoded traces, padded on the right."""
     longest = max(len(ids) for ids, _ in traces)
-    input_ids = [ids + [pad] * (longest - len(ids)) for ids, _ in traces]
-    labels = [
-        [i if learn else -100 for i, learn in zip(*trace)] + [-100] * (longest - len(trace[0]))
-        for trace in traces
-    ]
+    input_ids = []
+    labels = []
+    for ids, mask in traces:
+        padding = longest - len(ids)
+        learnt = [token if learn else -100 for token, learn in zip(ids, mask)]
+        input_ids.append(ids + [pad] * padding)
+        labels.append(learnt + [-100] * padding)
     return torch.tensor(input_ids), torch.tensor(labels)
 
 
 def sft(model, batches, steps, lr, warmup=100):
     """Next-token cross-entropy over the learnt tokens with AdamW; yields the loss of each step.
 
-    Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something to learn, as
-    for the models of the paper.
+    Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something
+    to learn, as for the models of the paper.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (input_ids, labels) in enumerate(batches):
-        scale = min(1, (step + 1) / warmup) * (0.7 + 0.3 * math.cos(math.pi * step / steps))
+        cosine = 0.7 + 0.3 * math.cos(math.pi * step / steps)
+        scale = min(1, (step + 1) / warmup) * cosine
         for group in optimizer.param_groups:
             group["lr"] = lr * scale
-        # Right padding under a causal mask: no real token ever sees a pad, so no attention mask is needed.
+        # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
         logits = model(input_ids=input_ids[:, :-1], use_cache=False).logits  # (B, T - 1, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        targets = labels[:, 1:].flatten()
+        loss = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -265,50 +304,46 @@ def sft(model, batches, steps, lr, warmup=100):
 
 
 def make_model(tokenizer):
-    """A Qwen3 of about 0.65M parameters: width 128, 3 layers, 4 query heads on 2 key/value heads, tied embeddings."""
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            initializer_range=0.05,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+    """A Qwen3 of about 0.65M parameters, with random weights."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
+    return Qwen3ForCausalLM(config)
+
+
+# --------------------------------------------------------------------------------------------------
+# The whole
 
 
 def measure(model, tokenizer):
     """Both modes on the validation split at temperature 1, as a table of Markdown."""
     budget = PRESETS["small"]["full_budget"]
-    rows = [
-        f"| mode | correct | tokens | truncated at {budget} | empty blocks |",
-        "|---|---|---|---|---|",
-    ]
+    options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": 4}
     problems = load_split("validation")
-    for thinking in (True, False):
-        prompts = [render(tokenizer, p.problem, "", thinking) for p in problems]
-        r = evaluate(
-            model,
-            tokenizer,
-            prompts,
-            [p.answer for p in problems],
-            k=4,
-            budget=budget,
-            stop_ids={tokenizer.eos_token_id},
-        )
-        rows.append(
-            f"| {'thinking' if thinking else 'thinking-free'} | {r['accuracy']:.1%} ± {r['error']:.1%} | "
-            f"{r['tokens']:.0f} | {r['truncated']:.1%} | {r['empty']:.1%} |"
-        )
-    return "\n".join(rows)
+    answers = [p.answer for p in problems]
+    table = (
+        f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n|---|---|---|---|---|"
+    )
+    for name, thinking in (("thinking", True), ("thinking-free", False)):
+        prompts = render_all(tokenizer, problems, "", thinking)
+        groups = sample_and_grade(model, tokenizer, prompts, answers, label=name, **options)
+        r = summarise(tokenizer, groups)
+        correct = f"{r['accuracy']:.1%} ± {r['error']:.1%}"
+        tokens = f"{r['tokens']:.0f}"
+        table += f"\n| {name} | {correct} | {tokens} | {r['truncated']:.1%} | {r['empty']:.1%} |"
+    return table
 
 
 CARD = """---
@@ -317,11 +352,11 @@ pipeline_tag: text-generation
 ---
 # small: a {parameters:.2f}M-parameter reasoning model for lessons
 
-A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short arithmetic problems
-(`python distill.py --seed {seed} --steps {steps}`, {minutes:.0f} minutes on two CPU cores). It exists to be trained by
-`tfpi.py`, and knows nothing else. It thinks in `<think>...</think>`, then writes a solution that ends in
-`\\boxed{{}}`; with an empty thinking block in its prompt (`enable_thinking=False` in the chat template) it writes the
-solution at once.
+A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short
+arithmetic problems (`python distill.py --seed {seed} --steps {steps}`, {minutes:.0f} minutes on two
+CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks in
+`<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking block
+in its prompt (`enable_thinking=False` in the chat template) it writes the solution at once.
 
 Bundled validation split, temperature 1, 4 samples a problem, standard error over problems:
 
@@ -329,7 +364,20 @@ Bundled validation split, temperature 1, 4 samples a problem, standard error ove
 """
 
 
-def main():
+def distill(seed, steps, lr):
+    """(model, tokenizer), from nothing."""
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(sample_texts(seed))
+    model = make_model(tokenizer)
+    losses = sft(model, draw_batches(tokenizer, steps, seed), steps, lr)
+    with tqdm(losses, total=steps, desc="SFT", unit="step") as bar:
+        for loss in bar:
+            bar.set_postfix_str(f"loss {loss:.3f}")
+    return model, tokenizer
+
+
+def parse_args():
+    """The command line."""
     parser = argparse.ArgumentParser(
         description="Make the small distilled model.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -338,30 +386,22 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, problems and traces")
     parser.add_argument("--steps", type=int, default=STEPS, help="SFT steps")
     parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    """Distils, saves, measures, and writes the model's card."""
+    args = parse_args()
+    started = time.monotonic()
     torch.set_flush_denormal(True)
-    torch.manual_seed(args.seed)
-    started, rng = time.monotonic(), random.Random(args.seed)
-    sample = [draw_problem(rng) for _ in range(4000)]
-    tokenizer = train_tokenizer(
-        [
-            "user\nassistant\n" + p.problem + "".join(text for text, _ in write_trace(p, True, rng))
-            for p in sample
-        ]
-    )
-    model = make_model(tokenizer)
-    losses = sft(model, draw_batches(tokenizer, args.steps, args.seed), args.steps, args.lr)
-    with tqdm(losses, total=args.steps, desc="SFT", unit="step") as bar:
-        for loss in bar:
-            bar.set_postfix_str(f"loss {loss:.3f}")
+    model, tokenizer = distill(args.seed, args.steps, args.lr)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    minutes, table = (time.monotonic() - started) / 60, measure(model, tokenizer)
+    minutes = (time.monotonic() - started) / 60
+    table = measure(model, tokenizer)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    card = CARD.format(
-        parameters=parameters, seed=args.seed, steps=args.steps, minutes=minutes, table=table
-    )
-    (Path(args.out) / "README.md").write_text(card)
+    numbers = {"parameters": parameters, "seed": args.seed, "steps": args.steps, "minutes": minutes}
+    (Path(args.out) / "README.md").write_text(CARD.format(**numbers, table=table), encoding="utf-8")
     print(f"{table}\nwritten to {args.out} after {minutes:.1f} minutes")
 
 

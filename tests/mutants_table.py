@@ -1,344 +1,972 @@
-"""The bugs that mutants.py plants: for each file, (name, the right text, which stands in it once, the wrong one)."""
+"""The bugs that mutants.py plants, by file and function (see there how a piece of code is found).
+
+A row is a name, the right piece of code, which stands in the function once, and the wrong one. The
+function "" is the code outside of functions. LIKELY: where a bug in a file shows first.
+"""
 
 TABLE = {
-    "grpo.py": [
-        # Advantages and dynamic sampling
-        ("the mean of the batch is the baseline", "groups.mean(dim=1, keepdim=True)", "groups.mean()"),
-        ("std of the batch instead of the group's", "groups.std(dim=1, keepdim=True)",
-         "groups.std().expand(len(groups), 1)"),
-        ("std divides by G instead of G - 1", "groups.std(dim=1, keepdim=True)",
-         "groups.std(dim=1, keepdim=True, correction=0)"),
-        ("an epsilon instead of exactly 0 for a flat group",
-         ".masked_fill(flat[:, None], 1.0)\n    return centred.masked_fill(flat[:, None], 0.0).flatten()",
-         ".add(1e-8)\n    return centred.flatten()"),
-        ("only groups without a right answer are flat", "groups.amax(dim=1) == groups.amin(dim=1)",
-         "groups.amax(dim=1) == 0"),
-        ("the caller's rewards are changed through a view", "groups - groups.mean(dim=1, keepdim=True)",
-         "groups.sub_(groups.mean(dim=1, keepdim=True))"),
-        ("dynamic sampling keeps flat groups", "if not flat and len(kept)", "if len(kept)"),
-        ("dynamic sampling keeps a surplus", "if not flat and len(kept) < prompts * group_size:", "if not flat:"),
-        ("statistics of the last draw alone", "rollouts, rewards = rollouts + new, rewards + graded",
-         "rollouts, rewards = new, graded"),
-        ("truncated responses are filtered before the baseline",
-         "kept, kept_rewards = kept + new[members], kept_rewards + graded[members]",
-         "kept = kept + [r for r in new[members] if r.finished]\n"
-         "                kept_rewards = kept_rewards + [g for r, g in zip(new[members], graded[members]) if "
-         "r.finished]"),
-        ("all groups flat is a crash", "if not rollouts:", "if False:"),
-        # The loss
-        ("length bias: every response weighs the same in dapo",
-         "torch.full((len(lengths),), 1.0 / lengths.sum().item())",
-         "1.0 / (len(lengths) * lengths.float())"),
-        ("grpo normaliser without the length", "weight = 1.0 / (len(lengths) * lengths.float())",
-         "weight = torch.full((len(lengths),), 1.0 / len(lengths))"),
-        ("dr_grpo divides by the longest response", "1.0 / (len(lengths) * budget)",
-         "1.0 / (len(lengths) * max(lengths))"),
-        ("the loss has the wrong sign", "loss = -(torch.minimum", "loss = (torch.minimum"),
-        ("max instead of min", "torch.minimum(surrogate, clipped)", "torch.maximum(surrogate, clipped)"),
-        ("the clip is turned round for A < 0", "torch.minimum(surrogate, clipped)",
-         "torch.where(advantages > 0, torch.minimum(surrogate, clipped), torch.maximum(surrogate, clipped))"),
-        ("eps_low and eps_high are swapped", "ratio.clamp(1 - eps_low, 1 + eps_high)",
-         "ratio.clamp(1 - eps_high, 1 + eps_low)"),
-        ("the ratio is upside down", "(logprobs - old_logprobs).clamp", "(old_logprobs - logprobs).clamp"),
-        ("exp may overflow", ".clamp(-20, 20).exp()", ".exp()"),
-        ("old log-probs are the current ones: the ratio is always 1", "policy_loss(logprobs, old_logprobs[rows],",
-         "policy_loss(logprobs, logprobs.detach(),"),
-        ("every chunk gets the first one's advantages", "advantages[rows], weights[rows]",
-         "advantages[:len(logprobs)], weights[rows]"),
-        # The update
-        ("shift off by one: a token is scored after itself", "hidden[rows, columns - 1], ids[rows, columns]",
-         "hidden[rows, columns - 1], ids[rows, columns - 1]"),
-        ("shared prompts: positions of responses start at 0", "position_ids=ends + times",
-         "position_ids=times.expand(len(ids), -1)"),
-        ("shared prompts: a response sees the padding of its prompt", "(columns < ends)[:, None]",
-         "(columns < ends.max()).expand(len(ids), -1)[:, None]"),
-        ("shared prompts: a response sees what it will write", "(times <= times[:, None])",
-         "(times <= times[:, None] + 1)"),
-        ("shared prompts: every response belongs to the first prompt", "copy.index_select(0, owner)",
-         "copy.index_select(0, owner * 0)"),
-        ("shared prompts: the order of the threads decides the gradient", "copy.index_select(0, owner)", "copy[owner]"),
-        ("shared prompts: their gradients stop at the copies", "            shared.backward()", "            pass"),
-        ("prompts are always run for each response",
-         "config.micro_tokens) else None\n        padded",
-         "0) else None\n        padded"),
-        ("shift off by one: one position too early", "hidden[rows, columns - 1], ids[rows, columns]",
-         "hidden[rows, (columns - 2).clamp(min=0)], ids[rows, columns]"),
-        ("the prompt's last token is learnt, the stop token is not",
-         "np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids))",
-         "np.arange(len(r.prompt_ids), len(r.prompt_ids) + len(r.response_ids)) - (len(r.prompt_ids) > 1)"),
-        ("the stop token is dropped from the loss", "torch.cat([weights[i] for i in micro])",
-         "torch.cat([weights[i].index_fill(0, torch.tensor([len(weights[i]) - 1]), 0.0) for i in micro])"),
-        ("the mask goes by token values: pad is stop", "tokens, old, advantage, weight,",
-         "tokens, old, advantage, weight * (tokens != 0),"),
-        ("normalised per micro-batch",
-         "weight = torch.cat([weights[i] for i in micro]).to(model.device)",
-         "weight = torch.cat([weights[i] for i in micro]).to(model.device)\n"
-         "            weight = weight / weight.sum()"),
-        ("micro-batches are cut by their number, not their tokens", "lengths[index] * (len(batches[-1]) + 1) > tokens",
-         "len(batches[-1]) + 1 > tokens"),
-        ("old log-probs in another order than the tokens", "[l for r in batch for l in r.logprobs]",
-         "[l for i in sorted(micro) for l in rollouts[part[i]].logprobs]"),
-        ("the second minibatch gets the first one's advantages", "float(advantages[part[i]])", "float(advantages[i])"),
-        ("gradients of minibatches add up", "optimizer.zero_grad(set_to_none=True)", "pass"),
-        ("temperature forgotten in the trainer", "temperature=config.temperature, eps_low", "temperature=1.0, eps_low"),
-        ("the clip range of the options is not used",
-         "eps_low=config.eps_low, eps_high=config.eps_high)\n            loss.",
-         ")\n            loss."),
-        ("gradients are not clipped", "config.max_grad_norm).item()", "1e9).item()"),
-        ("a step that is not finite is taken", 'if np.isfinite(metrics["grad_norm"] + metrics["loss"]):', "if True:"),
-        ("dropout is on in the update", "model.eval()  # dropout off", "model.train()  # dropout off"),
-        ("the gap is measured after a step, too", 'mean["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0',
-         "pass"),
-    ],
-    "logprobs.py": [
-        ("temperature forgotten in the log-probs of the loss", "logits /= temperature", "logits /= 1"),
-        ("temperature forgotten in the gradient of the loss", "/ (sums * temperature)", "/ sums"),
-        ("the gradient has the wrong sign", "factor = -token_grad(", "factor = token_grad("),
-        ("the one-hot is missing in the gradient", "exps.scatter_add_(1, targets[rows, None], -sums).to", "exps.to"),
-        ("the last chunk is dropped", "range(0, len(hidden), chunk)", "range(0, len(hidden) - chunk + 1, chunk)"),
-        ("the weight's gradient is the last chunk's, fp32", "grad_weight.addmm_(spread.T, scaled)",
-         "grad_weight.copy_(spread.T @ scaled)"),
-        ("the weight's gradient is the last chunk's, bf16", "grad_weight += spread.T @ scaled",
-         "grad_weight.copy_(spread.T @ scaled)"),
-        ("log-sum-exp without the maximum", "largest, chosen = logits.amax(dim=-1, keepdim=True),",
-         "largest, chosen = logits.new_zeros(len(logits), 1),"),
-        ("log-softmax in bf16 in the trainer", "(hidden[rows] @ weight.T).float()", "(hidden[rows] @ weight.T)"),
-        ("every chunk gets the first one's gradient", "lambda rows, logprobs: grad[rows]",
-         "lambda rows, logprobs: grad[:len(logprobs)]"),
-        ("the fused loss ignores how it is scaled", "grad_hidden.mul_(grad)", "grad_hidden"),
-    ],
-    "rollout.py": [
-        ("only the first stop id stops", "torch.tensor(sorted(stop_ids), device=device)",
-         "torch.tensor(sorted(stop_ids)[:1], device=device)"),
-        ("the finished flag is inverted", "lengths[index], finished[index] = length, stop",
-         "lengths[index], finished[index] = length, not stop"),
-        ("a response that fits the budget exactly counts as truncated",
-         "lengths[index], finished[index] = length, stop",
-         "lengths[index], finished[index] = length, length < max_new_tokens"),
-        ("the stop token is left out of the response", "tokens_out[i][:n], logprobs_out[i][:n]",
-         "tokens_out[i][:n - finished[i]], logprobs_out[i][:n - finished[i]]"),
-        ("a token after the stop token is in the response", "tokens_out[i][:n], logprobs_out[i][:n]",
-         "tokens_out[i][:n + 1], logprobs_out[i][:n + 1]"),
-        ("the budget is one token short", "(written[rows] == max_new_tokens)",
-         "(written[rows] == max(1, max_new_tokens - 1))"),
-        ("temperature forgotten in the sampler", "logits = logits / temperature", "logits = logits / 1"),
-        ("temperature in the draw but not in the log-probs", "(logits.gather(1, tokens) - largest - total.log())[:, 0]",
-         "torch.log_softmax(logits * temperature, dim=-1).gather(1, tokens)[:, 0]"),
-        ("the sampler's softmax is in the model's type",
-         "logits = logits.float()\n",
-         "logits = logits.clone()\n"),
-        ("the sampler's softmax without the maximum", "largest = logits.amax(dim=-1, keepdim=True)",
-         "largest = torch.zeros_like(logits[:, :1])"),
-        ("tokens of probability 0 are drawn", "right=True)", "right=False)"),
-        ("one random number for the whole response", "uniforms[rows].gather(1, written[rows, None])[:, 0]",
-         "uniforms[rows][:, 0]"),
-        ("all requests share one stream", "key=[seed, index]", "key=[seed, 0]"),
-        ("the seed is ignored", "key=[seed, index]", "key=[0, index]"),
-        ("the sampler is not seeded", "np.random.Generator(np.random.Philox(key=[seed, index]))",
-         "np.random.default_rng()"),
-        ("streams go by slot, not by request", "max_new_tokens) for i in new]",
-         "max_new_tokens) for i in range(first, live)]"),
-        ("refill: positions count the padding", "position[first:live] = ends.repeat_interleave(samples) - 1",
-         "position[first:live] = ends.max() - 1"),
-        ("refill: the count of written tokens is stale", "written[first:live] = 0", "pass"),
-        ("refill: the length stays that of rows that ended", "live, longest = live - len(places), 0",
-         "live = live - len(places)"),
-        ("a moved row leaves its last key behind",
-         "buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]",
-         "buffer[targets, :, :self.longest - 1] = buffer[sources, :, :self.longest - 1]"),
-        ("a moved row leaves its random numbers behind", "(request, token, position, written, uniforms):",
-         "(request, token, position, written):"),
-        ("a moved row leaves its position behind", "(request, token, position, written, uniforms):",
-         "(request, token, written, uniforms):"),
-        ("a moved row leaves its cache behind", "cache.move(sources, targets)", "pass"),
-        ("a moved row leaves its values behind", "return (*self.keys.values(), *self.values.values())",
-         "return (*self.keys.values(),)"),
-        ("what a slot held before is not cleared", "store[layer][rows, :, width:self.cleared] = 0", "pass"),
-        ("a new token does not see itself", "device=device) > position[:rows, None]",
-         "device=device) >= position[:rows, None]"),
-        ("rotary positions of a decode step are one too far", "position_ids=position[:rows, None]",
-         "position_ids=position[:rows, None] + 1"),
-        ("rotary positions of a decode step count the padding", "position_ids=position[:rows, None]",
-         "position_ids=torch.full_like(position[:rows, None], length - 1)"),
-        ("the first token comes from a pad", "ends - 1]), prefilled, ends", "-1]), prefilled, ends"),
-        ("left padding without a mask", "row[:len(sequence)] = sequence", "row[-len(sequence):] = sequence"),
-        ("shared prefix: samples of a group get other prompts' caches", "new.repeat_interleave(copies, dim=0)",
-         "new.repeat(copies, 1, 1, 1)"),
-        ("heads are grouped in the wrong order", "query.reshape(batch, key.shape[1], -1, width)",
-         "query.reshape(batch, -1, key.shape[1], width).transpose(1, 2)"),
-        ("attention without its scale", ".mul_(scaling).add_", ".add_"),
-        ("groups by text: prompts are taken in turn", "list(prompts[i // samples])", "list(prompts[i % len(prompts)])"),
-        ("shapes of CUDA graphs are rounded down", "1 << (n - 1).bit_length()", "1 << (n.bit_length() - 1)"),
-    ],
-    "load.py": [
-        ("the generation config's stop ids are ignored",
-         ',\n                getattr(model.generation_config, "eos_token_id", None)):',
-         "):"),
-        ("a model that scales its logits is accepted",
-         "    check_projection(model)\n    return model",
-         "    return model"),
-        ("a model's own code is run", "config = AutoConfig.from_pretrained(source, trust_remote_code=False)",
-         "config = AutoConfig.from_pretrained(source, trust_remote_code=True)"),
-    ],
-    "tfpi.py": [
-        # Modes and stages
-        ("the modes are swapped", "return prompt if thinking else think_free(prompt)",
-         "return think_free(prompt) if thinking else prompt"),
-        ("a block that the template opens is opened twice", 'if prompt.rstrip().endswith("<think>"):', "if False:"),
-        ("the prompt of a template that opens the block is not made thinking-free",
-         "return prompt if thinking else think_free(prompt)",
-         "return prompt if thinking else prompt + EMPTY_BLOCK"),
-        ("the stages train with thinking", "for thinking in (False, True))", "for thinking in (True, False))"),
-        ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
-        ("validation in the other mode", "measure(run, problems, stage.thinking, 1,",
-         "measure(run, problems, not stage.thinking, 1,"),
-        ("validation on the test split", "problems = run.validation[:", "problems = run.test[:"),
-        ("the table is measured on the validation split", "measure(run, run.test[:run.config.eval_problems]",
-         "measure(run, run.validation[:run.config.eval_problems]"),
-        ("stages sample at the full budget", "max_new_tokens=stage.budget", "max_new_tokens=config.full_budget"),
-        ("the new budget is applied a step late", "max_new_tokens=stage.budget",
-         "max_new_tokens=stages(config)[max(run.state.stage - (run.state.stage_step == 0), 0)].budget"),
-        ("a stage starts where the one before was", "run.state.stage + 1, 0",
-         "run.state.stage + 1, run.state.stage_step"),
-        ("a stage inherits the validations of the one before",
-         "run.state.accuracy, run.state.truncated, run.state.since_validation = [], [], []",
-         "pass"),
-        ("levelled off: the windows of the accuracy are swapped",
-         "np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window:-window])",
-         "np.mean(accuracy[-2 * window:-window]) - np.mean(accuracy[-window:])"),
-        ("levelled off: the windows of the truncation are swapped",
-         "np.mean(truncated[-2 * window:-window]) - np.mean(truncated[-window:])",
-         "np.mean(truncated[-window:]) - np.mean(truncated[-2 * window:-window])"),
-        ("levelled off: one measure is enough", "gain < tolerance and drop < tolerance",
-         "gain < tolerance or drop < tolerance"),
-        ("levelled off: accuracy and truncation are swapped", "levelled_off(state.truncated, state.accuracy)",
-         "levelled_off(state.accuracy, state.truncated)"),
-        ("a stage has one step too many", "state.stage_step >= config.steps", "state.stage_step > config.steps"),
-        ("the truncation of a validation is its last step's", "float(np.mean(state.since_validation))",
-         'line["truncated"]'),
-        # Sampling and the step
-        ("every step has the same stream", "stream_seed(config.seed, run.state.step, 2 * draw)",
-         "stream_seed(config.seed, 0, 2 * draw)"),
-        ("all draws of a step have the same stream", "stream_seed(config.seed, run.state.step, 2 * draw)",
-         "stream_seed(config.seed, run.state.step, 0)"),
-        ("the run's seed is ignored in sampling", "stream_seed(config.seed, run.state.step, 2 * draw)",
-         "stream_seed(0, run.state.step, 2 * draw)"),
-        ("each evaluation has another stream", "seed=stream_seed(config.seed, 0, 1)",
-         "seed=stream_seed(config.seed, run.state.step, 1)"),
-        ("each step draws the same prompts", "run.state.cursor += count", "pass"),
-        ("the trainer's clip range is swapped", "UpdateConfig(config.temperature, config.eps_low, config.eps_high,",
-         "UpdateConfig(config.temperature, config.eps_high, config.eps_low,"),
-        ("the trainer does not know the sampler's temperature", "UpdateConfig(config.temperature,",
-         "UpdateConfig(1.0,"),
-        ("rollouts are sampled at temperature 1",
-         "stop_ids=run.stop_ids, temperature=config.temperature,\n            seed",
-         "stop_ids=run.stop_ids, temperature=1.0,\n            seed"),
-        ("advantages without the std", "group_advantages(kept_rewards, config.group)",
-         "group_advantages(kept_rewards, config.group, False)"),
-        ("truncated responses are masked out of the loss", "advantages = group_advantages(kept_rewards, config.group)",
-         "advantages = [a * r.finished for a, r in zip(group_advantages(kept_rewards, config.group), kept)]"),
-        ("only kept responses are counted as generated", "lengths = [len(r.response_ids) for r in rollouts]",
-         "lengths = [len(r.response_ids) for r in kept] or [0]"),
-        ("truncation is counted the wrong way round", "float(np.mean([not r.finished for r in rollouts]))",
-         "float(np.mean([r.finished for r in rollouts]))"),
-        ("bad steps are counted over the whole run",
-         "state.bad_steps = 0 if updates else state.bad_steps + (skipped > 0)",
-         "state.bad_steps += not updates and skipped > 0"),
-        ("a resumed run measures the start again", "if not run.state.evaluations:", "if True:"),
-    ],
-    "run.py": [
-        ("resume: the optimizer is not restored", 'load_optimizer(run, path / "optimizer.safetensors")', "pass"),
-        ("resume: the cursor is not restored",
-         'str(path), read_json(path / "state.json", State))',
-         'str(path), read_json(path / "state.json", State))\n            run.state.cursor = 0'),
-        ("resume: stage_step is not restored",
-         'str(path), read_json(path / "state.json", State))',
-         'str(path), read_json(path / "state.json", State))\n            run.state.stage_step = 0'),
-        ("resume: lines of metrics are doubled", 'keep_steps(folder / "metrics.jsonl", run.state.step)', "pass"),
-        ("resume: the clock starts again", "time.monotonic() - self.state.seconds", "time.monotonic()"),
-        ("resume: from the oldest checkpoint", "key=numbers, reverse=True", "key=numbers"),
-        ("resume: checkpoint-9 is newer than checkpoint-10", "key=numbers, reverse=True", "reverse=True"),
-        ("resume: options given again are ignored", "Config(**(saved | given | {", "Config(**(given | saved | {"),
-        ("old checkpoints stay", "if old != final:", "if False:"),
-        ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
-        ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
-        ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
-        ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
-    ],
-    "checkpoint.py": [
-        ("two processes work in one run's folder", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_UN"),
-        ("a half-written checkpoint has a checkpoint's name", 'partial = final.parent / "partial"',
-         'partial = final.with_name(final.name + "-partial")'),
-        ("a checkpoint has its name before it is on the disk",
-         '        for path in (*partial.rglob("*"), partial):\n            flush(path)\n',
-         ""),
-        ("a full disk stays full", "shutil.rmtree(partial, ignore_errors=True)  # a full disk is less full", "pass"),
-        ("JSON is written in place",
-         'partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")\n'
-         '        flush(partial)\n'
-         '        os.replace(partial, path)',
-         'path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")'),
-        ("resume: the last step of the checkpoint is cut from the metrics", '["step"] > last', '["step"] >= last'),
-        ("resume: the moments of Adam are swapped",
-         'tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")',
-         'tensors[f"{name}/{old}"] for key, old in (("step", "step"), ("exp_avg", "exp_avg_sq"), ("exp_avg_sq", '
-         '"exp_avg"))'),
-    ],
-    "eval.py": [
-        ("pass@k is biased", "1.0 - math.comb(n - c, k) / math.comb(n, k)", "1.0 - (1 - c / n) ** k"),
-        ("standard error over samples, not problems", "per_problem.std(ddof=1) / math.sqrt(n)",
-         "rewards.std(ddof=1) / math.sqrt(rewards.size)"),
-        ("standard error with the deviation of a population", "per_problem.std(ddof=1)", "per_problem.std()"),
-        ("any word that contains check verifies", 're.compile(r"\\b(check|', 're.compile(r"(check|'),
-        ("an empty block counts as thought", "\\s*(?!</think>)\\S", "\\s*\\S"),
-        ("responses are graded against other problems", "math_reward(text, golds[i // samples])",
-         "math_reward(text, golds[i % len(golds)])"),
-        ("duplicate prompts share one answer", "math_reward(text, golds[i // samples])",
-         "math_reward(text, dict(zip(prompts, golds))[prompts[i // samples]])"),
-        ("duplicate prompts are merged", '["input_ids"] for p in prompts]',
-         '["input_ids"] for p in dict.fromkeys(prompts)]'),
-        ("problems and samples are swapped", "np.array(graded).reshape(-1, k)", "np.array(graded).reshape(k, -1).T"),
-        ("the answer's tokens are the thought's", 't.rsplit("</think>", 1)[-1]', 't.split("</think>", 1)[0]'),
-        ("the summary compares the start with itself", '"after": {m: table[-1][m]', '"after": {m: table[0][m]'),
-        ("eval.py swaps the modes", 'config.instruction, mode == "thinking")',
-         'config.instruction, mode != "thinking")'),
-    ],
-    "problems.py": [
-        ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
-        ("test and validation of one's own data overlap", "questions[held:2 * held])", "questions[:held])"),
-        ("the bundled test split is the validation split", 'load_split("validation"), load_split("test")',
-         'load_split("test"), load_split("validation")'),
-        ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
-    ],
-    "reward.py": [
-        ("the first box is the answer", "if start := opened.pop():", "if (start := opened.pop()) and not answer:"),
-        ("a box in the thought is the answer", 'text.rfind("</think>") + 1)', "0)"),
-        ("an unclosed box falls back to an earlier one", "if max(opened, default=0) > answer_at:", "if False:"),
-        ("a box in an unclosed thought counts", 'if text.rfind("<think>") > text.rfind("</think>"):', "if False:"),
-        ("a strange answer stops the run", "except Exception:  # mostly", "except Refuse:  # mostly"),
-        ("hostile strings of any length are parsed", "if len(pred) > MAX_CHARS or len(gold) > MAX_CHARS:", "if False:"),
-        ("a list that contains the answer is right",
-         "for y in b[1]) for x in a[1]) and all(any(same(x, y) for x in a[1]) for y in b[1])",
-         "for y in b[1]) for x in a[1])"),
-        ("almost equal is equal", "MP.mag(u) - ZERO_BITS for u, v", "MP.mag(u) - 40 for u, v"),
-    ],
-    "distill.py": [
-        ("SFT learns the prompt, the empty block included", "problem.problem, \"\", thinking), False)]",
-         "problem.problem, \"\", thinking), True)]"),
-        ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
-        ("SFT learns the padding", "[-100] * (longest - len(trace[0]))", "[0] * (longest - len(trace[0]))"),
-        ("SFT sees the test problems", "if problem.problem not in held_out:", "if problem.problem:"),
-        ("SFT learns to repeat the token it sees", "labels[:, 1:].flatten()", "labels[:, :-1].flatten()"),
-    ],
-    "checks.py": [
-        ("a CPU's full memory is taken for a fault", "\"not enough memory\", \"can't allocate memory\")",
-         "\"not enough memory\")"),
-        ("any RuntimeError is taken for full memory", "if isinstance(error, RuntimeError) and not any(",
-         "if False and not any("),
-    ],
-    "plot.py": [
-        ("RL after TFPI costs nothing for TFPI", "(total + rl.flops(step), a)", "(rl.flops(step), a)"),
-        ("the spread over seeds with the deviation of a population", "np.std(rows, axis=0, ddof=1)", "np.std(rows, axis=0)"),
-        ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
-    ],
+    "thinkfree.py": {
+        "render": [
+            (
+                "the modes are swapped",
+                "return prompt if thinking else think_free(prompt)",
+                "return think_free(prompt) if thinking else prompt",
+            ),
+            (
+                "the prompt of a template that opens the block is not made thinking-free",
+                "return prompt if thinking else think_free(prompt)",
+                "return prompt if thinking else prompt + EMPTY_BLOCK",
+            ),
+        ],
+        "think_free": [
+            (
+                "a block that the template opens is opened twice",
+                'if prompt.rstrip().endswith("<think>"):',
+                "if False:",
+            ),
+        ],
+    },
+    "tfpi.py": {
+        "stages": [
+            (
+                "the stages train with thinking",
+                "Stage(name, False, budget)",
+                "Stage(name, True, budget)",
+            ),
+        ],
+        "validate": [
+            ("validation in the other mode", "stage.thinking", "not stage.thinking"),
+            ("validation on the test split", "run.validation[", "run.test["),
+            (
+                "the truncation of a validation is its last step's",
+                "mean(state.since_validation)",
+                "state.since_validation[-1]",
+            ),
+        ],
+        "sample_groups": [
+            (
+                "stages sample at the full budget",
+                '"max_new_tokens": stage.budget',
+                '"max_new_tokens": config.full_budget',
+            ),
+            (
+                "the new budget is applied a step late",
+                '"max_new_tokens": stage.budget',
+                '"max_new_tokens": stages(config)[max(run.state.stage - (run.state.stage_step == 0), 0)].budget',
+            ),
+            (
+                "every step has the same stream",
+                "stream_seed(config.seed, run.state.step, 2 * draw)",
+                "stream_seed(config.seed, 0, 2 * draw)",
+            ),
+            (
+                "all draws of a step have the same stream",
+                "stream_seed(config.seed, run.state.step, 2 * draw)",
+                "stream_seed(config.seed, run.state.step, 0)",
+            ),
+            (
+                "the run's seed is ignored in sampling",
+                "stream_seed(config.seed, run.state.step, 2 * draw)",
+                "stream_seed(0, run.state.step, 2 * draw)",
+            ),
+            ("each step draws the same prompts", "run.state.cursor += len(problems)", "pass"),
+            (
+                "rollouts are sampled at temperature 1",
+                '"temperature": config.temperature',
+                '"temperature": 1.0',
+            ),
+        ],
+        "train": [
+            ("a resumed run measures the start again", "if not run.state.evaluations:", "if True:"),
+        ],
+        "levelled_off": [
+            (
+                "levelled off: the windows of the accuracy are swapped",
+                "np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window:-window])",
+                "np.mean(accuracy[-2 * window:-window]) - np.mean(accuracy[-window:])",
+            ),
+            (
+                "levelled off: the windows of the truncation are swapped",
+                "np.mean(truncated[-2 * window:-window]) - np.mean(truncated[-window:])",
+                "np.mean(truncated[-window:]) - np.mean(truncated[-2 * window:-window])",
+            ),
+            (
+                "levelled off: one measure is enough",
+                "gain < tolerance and drop < tolerance",
+                "gain < tolerance or drop < tolerance",
+            ),
+        ],
+        "is_over": [
+            (
+                "levelled off: accuracy and truncation are swapped",
+                "levelled_off(state.truncated, state.accuracy)",
+                "levelled_off(state.accuracy, state.truncated)",
+            ),
+            (
+                "a stage has one step too many",
+                "state.stage_step >= config.steps",
+                "state.stage_step > config.steps",
+            ),
+        ],
+        "train_step": [
+            (
+                "the trainer does not know the sampler's temperature",
+                "rollouts, config, stage.budget",
+                "rollouts, type(config)(), stage.budget",
+            ),
+        ],
+        "count_step": [
+            (
+                "only kept responses are counted as generated",
+                "for group in groups for rollout in group",
+                "for group in kept for rollout in group",
+            ),
+        ],
+        "describe_groups": [
+            (
+                "truncation is counted the wrong way round",
+                "not rollout.finished",
+                "rollout.finished",
+            ),
+        ],
+    },
+    "grpo.py": {
+        "set_advantages": [
+            (
+                "the mean of the batch is the baseline",
+                "[rollout.reward for rollout in group]",
+                "[rollout.reward for other in groups for rollout in other]",
+            ),
+            (
+                "advantages without the std",
+                "for rollout in group])",
+                "for rollout in group], False)",
+            ),
+            (
+                "truncated responses are masked out of the loss",
+                "rollout.advantage = advantage",
+                "rollout.advantage = advantage * rollout.finished",
+            ),
+            (
+                "every group gets the first one's advantages",
+                "for rollout in group])",
+                "for rollout in groups[0]])",
+            ),
+        ],
+        "group_advantages": [
+            (
+                "std of the batch instead of the group's",
+                "rewards.std()",
+                "rewards.std().clamp(min=0.5)",
+            ),
+            ("std divides by G instead of G - 1", "rewards.std()", "rewards.std(correction=0)"),
+            (
+                "an epsilon instead of exactly 0 for a flat group",
+                "return torch.zeros_like(rewards)",
+                "return (rewards - rewards.mean()) / (rewards.std() + 1e-8)",
+            ),
+            (
+                "the caller's rewards are changed through a view",
+                "rewards - rewards.mean()",
+                "rewards.sub_(rewards.mean())",
+            ),
+        ],
+        "is_flat": [
+            (
+                "only groups without a right answer are flat",
+                "len({rollout.correct for rollout in group}) == 1",
+                "not any(rollout.correct for rollout in group)",
+            ),
+            (
+                "a group is flat by its rewards, not by what is correct",
+                "rollout.correct",
+                "rollout.reward",
+            ),
+        ],
+        "dynamic_sampling": [
+            (
+                "dynamic sampling keeps flat groups",
+                "[group for group in groups if not is_flat(group)]",
+                "list(groups)",
+            ),
+            ("dynamic sampling keeps a surplus", "kept[:wanted], drawn", "kept, drawn"),
+            ("statistics of the last draw alone", "drawn += groups", "drawn = groups"),
+            (
+                "truncated responses are filtered before the baseline",
+                "[group for group in groups if not is_flat(group)]",
+                "[[r for r in group if r.finished] for group in groups if not is_flat(group)]",
+            ),
+        ],
+        "update": [
+            ("all groups flat is a crash", "if parts else []", ""),
+            (
+                "the second minibatch gets the first one's advantages",
+                "[rollouts[i] for i in indices]",
+                "[rollouts[i - indices[0]] for i in indices]",
+            ),
+            ("gradients of minibatches add up", "optimizer.zero_grad(set_to_none=True)", "pass"),
+            (
+                "gradients are not clipped",
+                "model.parameters(), MAX_GRAD_NORM",
+                "model.parameters(), 1e9",
+            ),
+            (
+                "a step that is not finite is taken",
+                'if np.isfinite(metrics["grad_norm"] + metrics["loss"]):',
+                "if True:",
+            ),
+            (
+                "dropout is on in the update",
+                "model.eval()  # dropout off",
+                "model.train()  # dropout off",
+            ),
+            (
+                "the gap is measured after a step, too",
+                'means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0',
+                "pass",
+            ),
+        ],
+        "accumulate_gradient": [
+            ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
+            (
+                "prompts are always run for each response",
+                "sharing_pays(minibatch, config.micro_tokens)",
+                "False",
+            ),
+            (
+                "the stop token is dropped from the loss",
+                "torch.cat([weight for _, weight in batch])",
+                "torch.cat([w.index_fill(0, torch.tensor([len(w) - 1]), 0.0) for _, w in batch])",
+            ),
+        ],
+        "batch_loss": [
+            (
+                "the mask goes by token values: pad is stop",
+                "weights = weights.to(device)",
+                "weights = weights.to(device) * (tokens != 0)",
+            ),
+            (
+                "normalised per micro-batch",
+                "weights = weights.to(device)",
+                "weights = weights.to(device) / weights.sum()",
+            ),
+            (
+                "old log-probs in another order than the tokens",
+                "for r in rollouts for p in r.logprobs",
+                "for r in rollouts[::-1] for p in r.logprobs",
+            ),
+            (
+                "temperature forgotten in the trainer",
+                "temperature=config.temperature",
+                "temperature=1.0",
+            ),
+            (
+                "the clip range of the options is not used",
+                "eps_low=config.eps_low, eps_high=config.eps_high",
+                "eps_low=0.2, eps_high=0.28",
+            ),
+            (
+                "old log-probs are the current ones: the ratio is always 1",
+                "old[rows]",
+                "logprobs.detach()",
+            ),
+            (
+                "every chunk gets the first one's advantages",
+                "advantages[rows]",
+                "advantages[: len(logprobs)]",
+            ),
+            (
+                "the trainer's clip range is swapped",
+                "eps_low=config.eps_low, eps_high=config.eps_high",
+                "eps_low=config.eps_high, eps_high=config.eps_low",
+            ),
+        ],
+        "token_weights": [
+            (
+                "length bias: every response weighs the same in dapo",
+                "torch.full((len(lengths),), 1.0 / lengths.sum().item())",
+                "1.0 / (len(lengths) * lengths.float())",
+            ),
+            (
+                "grpo normaliser without the length",
+                "weight = 1.0 / (len(lengths) * lengths.float())",
+                "weight = torch.full((len(lengths),), 1.0 / len(lengths))",
+            ),
+            (
+                "dr_grpo divides by the longest response",
+                "1.0 / (len(lengths) * budget)",
+                "1.0 / (len(lengths) * max(lengths))",
+            ),
+        ],
+        "policy_loss": [
+            ("the loss has the wrong sign", "loss = -(torch.minimum", "loss = (torch.minimum"),
+            (
+                "max instead of min",
+                "torch.minimum(surrogate, clipped)",
+                "torch.maximum(surrogate, clipped)",
+            ),
+            (
+                "the clip is turned round for A < 0",
+                "torch.minimum(surrogate, clipped)",
+                "torch.where(advantages > 0, torch.minimum(surrogate, clipped), torch.maximum(surrogate, clipped))",
+            ),
+            (
+                "eps_low and eps_high are swapped",
+                "ratio.clamp(1 - eps_low, 1 + eps_high)",
+                "ratio.clamp(1 - eps_high, 1 + eps_low)",
+            ),
+            (
+                "the ratio is upside down",
+                "(logprobs - old_logprobs).clamp",
+                "(old_logprobs - logprobs).clamp",
+            ),
+            ("exp may overflow", ".clamp(-20, 20).exp()", ".exp()"),
+        ],
+        "micro_batches": [
+            (
+                "micro-batches are cut by their number, not their tokens",
+                "size_of(item) * (len(batches[-1]) + 1) > tokens",
+                "len(batches[-1]) + 1 > tokens",
+            ),
+        ],
+    },
+    "logprobs.py": {
+        "response_states": [
+            (
+                "shift off by one: a token is scored after itself",
+                "hidden[rows, columns - 1], ids[rows, columns]",
+                "hidden[rows, columns - 1], ids[rows, columns - 1]",
+            ),
+            (
+                "shift off by one: one position too early",
+                "hidden[rows, columns - 1]",
+                "hidden[rows, (columns - 2).clamp(min=0)]",
+            ),
+            (
+                "the prompt's last token is learnt, the stop token is not",
+                "np.arange(start, stop)",
+                "np.arange(start, stop) - (start > 1)",
+            ),
+        ],
+        "SharedPrompts.states_after_prompts": [
+            (
+                "shared prompts: positions of responses start at 0",
+                "positions = ends + times",
+                "positions = times.expand(len(ids), -1)",
+            ),
+            (
+                "shared prompts: a response sees the padding of its prompt",
+                "(columns < ends)[:, None]",
+                "(columns < ends.max()).expand(len(ids), -1)[:, None]",
+            ),
+            (
+                "shared prompts: a response sees what it will write",
+                "times <= times[:, None]",
+                "times <= times[:, None] + 1",
+            ),
+            (
+                "shared prompts: every response belongs to the first prompt",
+                "copy.index_select(0, owner)",
+                "copy.index_select(0, owner * 0)",
+            ),
+            (
+                "shared prompts: the order of the threads decides the gradient",
+                "copy.index_select(0, owner)",
+                "copy[owner]",
+            ),
+        ],
+        "project_chunks": [
+            (
+                "temperature forgotten in the log-probs of the loss",
+                "logits /= temperature",
+                "logits /= 1",
+            ),
+            (
+                "temperature forgotten in the gradient of the loss",
+                "/ (sums * temperature)",
+                "/ sums",
+            ),
+            ("the gradient has the wrong sign", "factor = -token_grad(", "factor = token_grad("),
+            (
+                "the one-hot is missing in the gradient",
+                "exps.scatter_add_(1, targets[rows, None], -sums).to",
+                "exps.to",
+            ),
+            (
+                "the last chunk is dropped",
+                "range(0, len(hidden), chunk)",
+                "range(0, len(hidden) - chunk + 1, chunk)",
+            ),
+            (
+                "log-sum-exp without the maximum",
+                "logits.amax(dim=-1, keepdim=True)",
+                "logits.new_zeros(len(logits), 1)",
+            ),
+            (
+                "log-softmax in bf16 in the trainer",
+                "(hidden[rows] @ head.T).float()",
+                "hidden[rows] @ head.T",
+            ),
+        ],
+        "add_product": [
+            (
+                "the weight's gradient is the last chunk's, fp32",
+                "total.addmm_(left, right)",
+                "total.copy_(left @ right)",
+            ),
+            (
+                "the weight's gradient is the last chunk's, bf16",
+                "total += left @ right",
+                "total.copy_(left @ right)",
+            ),
+        ],
+        "TokenLogprobs.backward": [
+            (
+                "every chunk gets the first one's gradient",
+                "lambda rows, logprobs: grad[rows]",
+                "lambda rows, logprobs: grad[:len(logprobs)]",
+            ),
+        ],
+        "FusedLoss.backward": [
+            ("the fused loss ignores how it is scaled", "grad_hidden.mul_(grad)", "grad_hidden"),
+        ],
+    },
+    "rollout.py": {
+        "Sampler.__init__": [
+            ("only the first stop id stops", "sorted(stop_ids)", "sorted(stop_ids)[:1]"),
+        ],
+        "Sampler.retire": [
+            (
+                "the finished flag is inverted",
+                "self.finished[request] = stop",
+                "self.finished[request] = not stop",
+            ),
+            (
+                "a response that fits the budget exactly counts as truncated",
+                "self.finished[request] = stop",
+                "self.finished[request] = length < self.budget",
+            ),
+            ("refill: the length stays that of rows that ended", "self.longest = 0", "pass"),
+            (
+                "a moved row leaves its random numbers behind",
+                "self.written, self.uniforms)",
+                "self.written)",
+            ),
+            ("a moved row leaves its position behind", "self.token, self.position,", "self.token,"),
+            ("a moved row leaves its cache behind", "self.cache.move(sources, gaps)", "pass"),
+        ],
+        "Sampler.rollouts": [
+            (
+                "the stop token is left out of the response",
+                "(tokens[i][:length], logprobs[i][:length])",
+                "(tokens[i][: length - self.finished[i]], logprobs[i][: length - self.finished[i]])",
+            ),
+            (
+                "a token after the stop token is in the response",
+                "(tokens[i][:length], logprobs[i][:length])",
+                "(tokens[i][: length + 1], logprobs[i][: length + 1])",
+            ),
+            (
+                "groups by text: prompts are taken in turn",
+                "self.prompts[i // self.samples]",
+                "self.prompts[i % len(self.prompts)]",
+            ),
+        ],
+        "Sampler.record": [
+            (
+                "the budget is one token short",
+                "self.written[rows] == self.budget",
+                "self.written[rows] == max(1, self.budget - 1)",
+            ),
+            (
+                "one random number for the whole response",
+                "self.uniforms[rows].gather(1, self.written[rows, None])[:, 0]",
+                "self.uniforms[rows][:, 0]",
+            ),
+        ],
+        "Sampler.refill": [
+            (
+                "streams go by slot, not by request",
+                "for i in requests",
+                "for i in range(first, self.live)",
+            ),
+            (
+                "refill: positions count the padding",
+                "ends.repeat_interleave(self.samples) - 1",
+                "ends.max() - 1",
+            ),
+            ("refill: the count of written tokens is stale", "self.written[rows] = 0", "pass"),
+        ],
+        "Sampler.decode": [
+            (
+                "a new token does not see itself",
+                "device=self.device) > positions[:, None]",
+                "device=self.device) >= positions[:, None]",
+            ),
+            (
+                "rotary positions of a decode step are one too far",
+                "position_ids=positions[:, None]",
+                "position_ids=positions[:, None] + 1",
+            ),
+            (
+                "rotary positions of a decode step count the padding",
+                "position_ids=positions[:, None]",
+                "position_ids=torch.full_like(positions[:, None], length - 1)",
+            ),
+        ],
+        "Sampler.prefill": [
+            (
+                "the first token comes from a pad",
+                "device=self.device), ends - 1]",
+                "device=self.device), -1]",
+            ),
+        ],
+        "sample_tokens": [
+            (
+                "temperature forgotten in the sampler",
+                "logits = logits / temperature",
+                "logits = logits / 1",
+            ),
+            (
+                "temperature in the draw but not in the log-probs",
+                "logits.gather(1, tokens) - largest - total.log()",
+                "torch.log_softmax(logits * temperature, dim=-1).gather(1, tokens)",
+            ),
+            (
+                "the sampler's softmax is in the model's type",
+                "logits = logits.float()\n",
+                "logits = logits.clone()\n",
+            ),
+            (
+                "the sampler's softmax without the maximum",
+                "largest = logits.amax(dim=-1, keepdim=True)",
+                "largest = torch.zeros_like(logits[:, :1])",
+            ),
+            ("tokens of probability 0 are drawn", "right=True)", "right=False)"),
+        ],
+        "draw_uniforms": [
+            ("all requests share one stream", "key=[seed, index]", "key=[seed, 0]"),
+            ("the seed is ignored", "key=[seed, index]", "key=[0, index]"),
+            (
+                "the sampler is not seeded",
+                "np.random.Generator(np.random.Philox(key=[seed, index]))",
+                "np.random.default_rng()",
+            ),
+        ],
+    },
+    "cache.py": {
+        "SlotCache.move": [
+            (
+                "a moved row leaves its last key behind",
+                "buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]",
+                "buffer[targets, :, :self.longest - 1] = buffer[sources, :, :self.longest - 1]",
+            ),
+        ],
+        "SlotCache.buffers": [
+            (
+                "a moved row leaves its values behind",
+                "return (*self.keys.values(), *self.values.values())",
+                "return (*self.keys.values(),)",
+            ),
+        ],
+        "SlotCache.admit": [
+            (
+                "what a slot held before is not cleared",
+                "store[layer][rows, :, width:self.cleared] = 0",
+                "pass",
+            ),
+            (
+                "shared prefix: samples of a group get other prompts' caches",
+                "new.repeat_interleave(copies, dim=0)",
+                "new.repeat(copies, 1, 1, 1)",
+            ),
+        ],
+        "decode_attention": [
+            (
+                "heads are grouped in the wrong order",
+                "query.reshape(batch, key.shape[1], -1, width)",
+                "query.reshape(batch, -1, key.shape[1], width).transpose(1, 2)",
+            ),
+            ("attention without its scale", ".mul_(scaling).add_", ".add_"),
+        ],
+        "DecodeGraphs.__call__": [
+            (
+                "shapes of CUDA graphs are rounded down",
+                "1 << (n - 1).bit_length()",
+                "1 << (n.bit_length() - 1)",
+            ),
+        ],
+    },
+    "reward.py": {
+        "extract_answer": [
+            ("the first box is the answer", "if start:", "if start and not answer:"),
+            ("a box in the thought is the answer", "thought_end + 1)", "0)"),
+            (
+                "an unclosed box falls back to an earlier one",
+                "if max(open_braces, default=0) > answer_start:",
+                "if False:",
+            ),
+            (
+                "a box in an unclosed thought counts",
+                'if text.rfind("<think>") > thought_end:',
+                "if False:",
+            ),
+        ],
+        "is_equivalent": [
+            (
+                "a strange answer stops the run",
+                "except Exception:  # mostly",
+                "except Refuse:  # mostly",
+            ),
+            (
+                "hostile strings of any length are parsed",
+                "if len(pred) > MAX_CHARS or len(gold) > MAX_CHARS:",
+                "if False:",
+            ),
+        ],
+    },
+    "eval.py": {
+        "evaluate_both": [
+            ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
+            ("the table is measured on the validation split", "run.test[", "run.validation["),
+        ],
+        "evaluate": [
+            (
+                "each evaluation has another stream",
+                "stream_seed(config.seed, 0, 1)",
+                "stream_seed(config.seed, run.state.step, 1)",
+            ),
+        ],
+        "pass_at_k": [
+            (
+                "pass@k is biased",
+                "1.0 - math.comb(n - c, k) / math.comb(n, k)",
+                "1.0 - (1 - c / n) ** k",
+            ),
+        ],
+        "summarise": [
+            (
+                "standard error over samples, not problems",
+                "per_problem.std(ddof=1) / math.sqrt(len(groups))",
+                "correct.std(ddof=1) / math.sqrt(correct.size)",
+            ),
+            (
+                "standard error with the deviation of a population",
+                "per_problem.std(ddof=1)",
+                "per_problem.std()",
+            ),
+            ("problems and samples are swapped", "correct.mean(axis=1)", "correct.mean(axis=0)"),
+            (
+                "the answer's tokens are the thought's",
+                'text.rsplit("</think>", 1)[-1]',
+                'text.split("</think>", 1)[0]',
+            ),
+            (
+                "accuracy counts the reward",
+                "[rollout.correct for rollout in group]",
+                "[rollout.reward for rollout in group]",
+            ),
+        ],
+        "": [
+            (
+                "any word that contains check verifies",
+                'r"\\b(check|verify|wait|double-check|recheck|make sure|let me confirm)"',
+                'r"(check|verify|wait|double-check|recheck|make sure|let me confirm)"',
+            ),
+            (
+                "an empty block counts as thought",
+                'r"\\s*<think>\\s*(?!</think>)\\S"',
+                'r"\\s*<think>\\s*\\S"',
+            ),
+        ],
+        "sample_and_grade": [
+            (
+                "responses are graded against other problems",
+                "zip(prompts, golds, groups)",
+                "zip(prompts, golds[::-1], groups)",
+            ),
+            (
+                "duplicate prompts share one answer",
+                "grade(rollout.text, gold)",
+                "grade(rollout.text, dict(zip(prompts, golds))[prompt])",
+            ),
+            (
+                "duplicate prompts are merged",
+                "for prompt in prompts]",
+                "for prompt in dict.fromkeys(prompts)]",
+            ),
+        ],
+        "evaluate_folder": [
+            ("eval.py swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
+        ],
+    },
+    "problems.py": {
+        "take_problems": [
+            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
+        ],
+        "load_data": [
+            (
+                "test and validation of one's own data overlap",
+                "questions[held:2 * held])",
+                "questions[:held])",
+            ),
+            (
+                "the bundled test split is the validation split",
+                'load_split("validation"), load_split("test")',
+                'load_split("test"), load_split("validation")',
+            ),
+        ],
+        "write_expression": [
+            ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
+        ],
+    },
+    "distill.py": {
+        "encode_trace": [
+            (
+                "SFT learns the prompt, the empty block included",
+                "(prompt, False)",
+                "(prompt, True)",
+            ),
+        ],
+        "write_pass": [
+            ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
+        ],
+        "pad_batch": [
+            ("SFT learns the padding", "[-100] * padding", "[0] * padding"),
+        ],
+        "draw_traces": [
+            (
+                "SFT sees the test problems",
+                "if problem.problem not in held_out:",
+                "if problem.problem:",
+            ),
+        ],
+        "sft": [
+            (
+                "SFT learns to repeat the token it sees",
+                "labels[:, 1:].flatten()",
+                "labels[:, :-1].flatten()",
+            ),
+        ],
+    },
+    "support/model.py": {
+        "pad_right": [
+            (
+                "left padding without a mask",
+                "row[:len(sequence)] = sequence",
+                "row[-len(sequence):] = sequence",
+            ),
+        ],
+        "find_stop_ids": [
+            (
+                "the generation config's stop ids are ignored",
+                'getattr(model.generation_config, "eos_token_id", None)',
+                "None",
+            ),
+        ],
+        "load_model": [
+            (
+                "a model that scales its logits is accepted",
+                "    check_projection(model)\n    return model",
+                "    return model",
+            ),
+        ],
+        "read_model": [
+            (
+                "a model's own code is run",
+                "AutoConfig.from_pretrained(source, trust_remote_code=False)",
+                "AutoConfig.from_pretrained(source, trust_remote_code=True)",
+            ),
+        ],
+    },
+    "support/run.py": {
+        "Run.stop_if_bad": [
+            ("bad steps are counted over the whole run", 'if metrics["updates"]:', "if False:"),
+        ],
+        "State.next_stage": [
+            ("a stage starts where the one before was", "self.stage_step = 0", "pass"),
+            ("a stage inherits the validations of the one before", "self.accuracy = []", "pass"),
+        ],
+        "load_checkpoint": [
+            (
+                "resume: the optimizer is not restored",
+                'load_optimizer(run, path / "optimizer.safetensors")',
+                "pass",
+            ),
+            (
+                "resume: the cursor is not restored",
+                'load_optimizer(run, path / "optimizer.safetensors")',
+                'load_optimizer(run, path / "optimizer.safetensors")\nrun.state.cursor = 0',
+            ),
+            (
+                "resume: stage_step is not restored",
+                'load_optimizer(run, path / "optimizer.safetensors")',
+                'load_optimizer(run, path / "optimizer.safetensors")\nrun.state.stage_step = 0',
+            ),
+            ("resume: from the oldest checkpoint", "key=numbers, reverse=True", "key=numbers"),
+            (
+                "resume: checkpoint-9 is newer than checkpoint-10",
+                "key=numbers, reverse=True",
+                "reverse=True",
+            ),
+        ],
+        "resumed_run": [
+            (
+                "resume: lines of metrics are doubled",
+                'keep_steps(folder / "metrics.jsonl", run.state.step)',
+                "pass",
+            ),
+            (
+                "resume: options given again are ignored",
+                "Config(**(saved | given | {",
+                "Config(**(given | saved | {",
+            ),
+            ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
+        ],
+        "Run.__init__": [
+            (
+                "resume: the clock starts again",
+                "time.monotonic() - self.state.seconds",
+                "time.monotonic()",
+            ),
+            ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
+        ],
+        "Run.save_checkpoint": [
+            ("old checkpoints stay", "if old != final:", "if False:"),
+            ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
+        ],
+        "Run.log": [
+            ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
+        ],
+        "signals": [
+            ("SIGTERM has no handler", "(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
+            (
+                "the handlers that were there do not come back",
+                "signal.signal(number, handler)",
+                "pass",
+            ),
+        ],
+        "Run.ask_to_stop": [
+            ("a second signal is answered like the first", "return False", "return True"),
+        ],
+    },
+    "support/disk.py": {
+        "lock": [
+            (
+                "two processes work in one run's folder",
+                "fcntl.LOCK_EX | fcntl.LOCK_NB",
+                "fcntl.LOCK_UN",
+            ),
+        ],
+        "write_folder": [
+            (
+                "a half-written checkpoint has a checkpoint's name",
+                'partial = final.parent / "partial"',
+                'partial = final.with_name(final.name + "-partial")',
+            ),
+            (
+                "a checkpoint has its name before it is on the disk",
+                '        for path in (*partial.rglob("*"), partial):\n            flush(path)\n',
+                "",
+            ),
+            (
+                "a full disk stays full",
+                "shutil.rmtree(partial, ignore_errors=True)\nraise",
+                "raise",
+            ),
+        ],
+        "write_json": [
+            (
+                "JSON is written in place",
+                'partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")\n        flush(partial)\n        os.replace(partial, path)',
+                'path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")',
+            ),
+        ],
+        "keep_steps": [
+            (
+                "resume: the last step of the checkpoint is cut from the metrics",
+                '["step"] > last',
+                '["step"] >= last',
+            ),
+        ],
+        "load_optimizer": [
+            (
+                "resume: the moments of Adam are swapped",
+                'tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")',
+                'tensors[f"{name}/{old}"] for key, old in (("step", "step"), ("exp_avg", "exp_avg_sq"), ("exp_avg_sq", "exp_avg"))',
+            ),
+        ],
+    },
+    "support/report.py": {
+        "report": [
+            (
+                "the summary compares the start with itself",
+                '"after": {mode: table[-1][mode]',
+                '"after": {mode: table[0][mode]',
+            ),
+        ],
+    },
+    "support/answers.py": {
+        "same": [
+            (
+                "a list that contains the answer is right",
+                "contains(a, b) and contains(b, a)",
+                "contains(a, b)",
+            ),
+        ],
+        "same_formula": [
+            ("almost equal is equal", "MP.mag(u) - ZERO_BITS for u, v", "MP.mag(u) - 40 for u, v"),
+        ],
+    },
+    "support/memory.py": {
+        "memory_advice": [
+            (
+                "a CPU's full memory is taken for a fault",
+                '"not enough memory", "can\'t allocate memory")',
+                '"not enough memory")',
+            ),
+            (
+                "any RuntimeError is taken for full memory",
+                "if isinstance(error, RuntimeError) and not any(",
+                "if False and not any(",
+            ),
+        ],
+    },
+    "bench/runs.py": {
+        "tfpi_then_rl": [
+            ("RL after TFPI costs nothing for TFPI", "spent = tfpi.total_flops()", "spent = 0"),
+        ],
+        "spread": [
+            (
+                "the spread over seeds with the deviation of a population",
+                "np.std(rows, axis=0, ddof=1)",
+                "np.std(rows, axis=0)",
+            ),
+        ],
+        "read_runs": [
+            ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
+        ],
+    },
+}
+
+LIKELY = {
+    "thinkfree.py": ["tfpi", "bad_input"],
+    "tfpi.py": ["tfpi", "run", "reliability"],
+    "grpo.py": ["grpo", "logprobs", "tfpi"],
+    "logprobs.py": ["logprobs", "grpo"],
+    "rollout.py": ["rollout", "logprobs"],
+    "cache.py": ["rollout"],
+    "reward.py": ["reward", "reward_golden"],
+    "eval.py": ["eval", "tfpi"],
+    "problems.py": ["problems"],
+    "distill.py": ["distill"],
+    "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
+    "support/config.py": ["bad_input", "run"],
+    "support/disk.py": ["reliability", "run"],
+    "support/memory.py": ["bad_input"],
+    "support/model.py": ["rollout", "bad_input", "no_code"],
+    "support/report.py": ["eval", "run"],
+    "support/run.py": ["reliability", "run"],
+    "bench/figures.py": ["paper"],
+    "bench/runs.py": ["paper"],
 }

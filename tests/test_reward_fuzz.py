@@ -6,7 +6,8 @@ import time
 import pytest
 from test_reward_golden import CASES
 
-from reward import Refuse, extract_answer, is_equivalent, math_reward, read, tidy
+from reward import extract_answer, is_equivalent, math_reward
+from support.answers import Refuse, read, tidy
 
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})

@@ -1,0 +1,825 @@
+r"""An answer's algebra: tidy, values, grammar, comparison; skip at first reading.
+
+`tidy` drops what carries no meaning, `read` makes a value of the text, `same` compares two values.
+reward.py says what equals what; this is how. A small parser of its own never executes what a policy
+wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. It needs no simplifier either, and
+sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. What is outside the grammar or
+over a cap raises `Refuse`; other errors of arithmetic (5/0) or of spelling (an open bracket) are
+ArithmeticError or ValueError.
+
+Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula
+at eight points +-1 + sin(n)/8. These are transcendental: a polynomial with rational coefficients
+that vanishes at one is zero. What enters has at most 330 bits and no intermediate value leaves
+2**-400 .. 2**400, so a difference below 2**-800 is an identity, not `\sqrt{2}+10^{-60}`. This is no
+proof for towers of nested roots.
+
+Formulas are real functions, compared where all of both is real: `\ln x^2` is `2\ln x` and
+`\sqrt{ab}` is `\sqrt{a}\sqrt{b}`, but `\sqrt{x^2}` is `|x|` and not x.
+"""
+
+import math
+import operator
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+import mpmath
+
+# Caps, each checked before the work that it bounds.
+MAX_TOKENS = 250
+MAX_DEPTH = 20
+MAX_SIGNS = 3  # k signs \pm are 2**k values
+MAX_BITS = 10_000  # of an exact result
+MAX_EXPONENT_BITS = 15  # of an exponent that is not rational, and of what is counted
+# These five are explained above.
+PRECISION = 1000
+INPUT_BITS = 330
+RANGE_BITS = 400
+ZERO_BITS = 800
+POINTS = 8
+MP = mpmath.MPContext()  # a context of its own: whoever else uses mpmath keeps his precision
+MP.prec = PRECISION
+
+
+class Refuse(Exception):
+    """The text is outside the grammar or over a cap."""
+
+
+# --------------------------------------------------------------------------------------------------
+# Text: drop what carries no meaning
+
+UNICODE = str.maketrans(
+    {
+        "½": r"\frac12",
+        "⅓": r"\frac13",
+        "⅔": r"\frac23",
+        "¼": r"\frac14",
+        "¾": r"\frac34",
+        "√": " sqrt ",
+        "∛": r"\sqrt[3]",
+        "′": "'",
+        "⁄": "/",
+        "±": r"\pm ",
+    }
+)
+SCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉", "0123456789+-n0123456789")
+# Words behind a value are a unit or a noun and are dropped, unless one of these says that there is
+# more: 5 million.
+TELLING = (
+    "a|or|and|not?|nor|never|is|are|the|if|than|least|most|more|less|over|under|above|below|about|"
+    "around|between|but|approximately|except|hundred|thousand|million|billion|dozen|half|twice|"
+    "squared|cubed|factorial|times|plus|minus|to|from|mod|base|choose|infinity|sqrt|alpha|beta|"
+    "theta|lambda"
+)
+NOUNS = rf"(?i)(?!.*\b(?:{TELLING})\b)[a-z .~/^-]+"
+SHORT = (
+    r"(?:[cmk]?m|in|ft|yds?|mi|m?g|kg|lbs?|oz|m?[lL]|s|secs?|mins?|h|hrs?|days?|mph|[kM]?Hz|N|J|"
+    r"k?W|V|USD|sq|ways)"
+)
+UNIT = (
+    rf"(?:{SHORT}|(?!(?:{TELLING})s?\b)[a-z]{{4,}})(?![a-zA-Z])"
+    r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
+)
+UNIT_TAIL = (  # 5 m is a length, 5m and \frac{1}{2} m are products
+    rf"(?:(?:(?<=[\d)}}\]°])|(?<=\\pi)(?=\s))(?!\s*[a-zA-Z]\b)\s*|(?<=\d)(?<!\^\d)\s+){UNIT}"
+    rf"(?:(?:\s*/\s*|\s+per\s+|\s+){UNIT})*\s*\.?\s*$"
+)
+TEXT_COMMANDS = "text|mbox|mathrm|textrm|textbf|textit|mathbf|operatorname"
+TRIGONOMETRY = re.compile("sin|cos|tan|cot|sec|csc")
+
+
+def unwrap_text(match: re.Match) -> str:
+    r"""Replaces `\text{...}`: by nothing for a unit or noun behind a value, else by its content."""
+    slash, command, content, power = match.groups()
+    after_value = re.search(r"[\w)}\]!|]\s*$", match.string[: match.start()])
+    # The other commands also hold operators, e and i: of theirs only units are dropped.
+    droppable = NOUNS if command in ("text", "mbox") else rf"(?:[\s/~]*{SHORT})+\s*"
+    if after_value and re.fullmatch(droppable, content):
+        return " "
+    return f"{slash or ''} {content} {power or ''}"
+
+
+class Rule(NamedTuple):
+    """One clean-up, tried only where its marker, a text that the pattern needs, occurs."""
+
+    marker: str
+    pattern: str
+    replacement: object  # text, or a function of the match
+    before: str  # what this rule alone makes of `before` is `after`: a test goes through them
+    after: str
+
+
+# fmt: off
+RULES = [  # in this order
+    # Thousands are one number.
+    Rule("", r"(?<=\d)(?:\\[,;:!]|\\? |\{,\})(?=\d{3}(?![\d/]))", "",
+         before=r"1\,234", after="1234"),
+    # Layout: sizes of fractions and brackets, arrows, dollars, \( \).
+    Rule("\\", r"\\[dtc](frac|binom)", r"\\\1",
+         before=r"\dfrac{1}{2}", after=r"\frac{1}{2}"),
+    Rule("\\", r"\\(?:(?:left|right)(?![a-z])\s*\.?|[bB]igg?[lrm]?(?![a-z])|!|"
+               r"(?:displaystyle|boxed|angle)(?![a-z]))", "",
+         before=r"\left(1,2\right)", after="(1,2)"),
+    Rule("\\", r"\\(?:vec|hat|overline|overrightarrow)\s*\{\s*([A-Za-z]+)\s*\}", r" \1",
+         before=r"2\vec{v}", after="2 v"),
+    Rule("", r"\\?[$%€£]|(?<!\\)\\[()\[\]]", "",
+         before=r"\$50\%", after="50"),
+    # Text: a unit behind a value goes, a word stays.
+    Rule("\\", rf"(\s*/\s*)?\\({TEXT_COMMANDS})\s*\{{([^{{}}]*)\}}"
+               r"(\s*\^\s*\{?\s*[23]\s*\}?)?", unwrap_text,
+         before=r"5\text{ cm}^2", after="5 "),
+    # Ordinals and degrees.
+    Rule("", r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:st|nd|rd|th)(?![a-zA-Z])\s*\}?", "",
+         before="21^{st}", after="21"),
+    Rule("", r"(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-z]))|\\degree(?![a-z])|°)(?:\s*[CF]\b)?", "°",
+         before=r"45^{\circ}", after="45°"),
+    # Spaces of LaTeX.
+    Rule("", r"(?<!\\)\\[,;: ]|\\q?quad(?![a-z])|(?<=\S)~", " ",
+         before=r"1,\quad2", after="1, 2"),
+    Rule("nswer", r"^\s*(?:[Tt]he )?(?:final )?[Aa]nswer(?: is\b\s*:?|\s*[:=])", "",
+         before="The answer is: 5", after=" 5"),
+    # One spelling of repeating decimals, of arguments without braces, of mixed numbers.
+    Rule("\\", r"\\(?:bar|dot)\s*\{", r"\\overline{",
+         before=r"0.\bar{3}", after=r"0.\overline{3}"),
+    Rule("\\", r"(\\frac|\\binom|\\sqrt)\s*(\d)", r"\1{\2}",
+         before=r"\frac12", after=r"\frac{1}2"),
+    Rule("\\frac", r"(?<![\w.^}])(\d+)\s*(\\frac\{\d+\}(?:\{\d+\}|\s*\d))", r"(\1+\2)",
+         before=r"1\frac{1}{2}", after=r"(1+\frac{1}{2})"),
+    Rule("/", r"(?<![\w.^}/])(\d+)\s+(\d+/\d+)(?!\.?\d)", r"(\1+\2)",
+         before="1 1/2", after="(1+1/2)"),
+    # Units behind a value, outside of \text.
+    Rule("", UNIT_TAIL, "",
+         before="12 miles per hour", after="12"),
+    # Sets.
+    Rule("", r"^\s*[Aa]ll real(?:s| numbers)\W*$|\\mathbb\s*(?:\{R\}|R\b)", "ℝ",
+         before="all real numbers", after="ℝ"),
+    Rule("\\{", r"\\\{\s*[a-z]\s*(?:\\in\s*ℝ\s*)?(?:\||\\mid(?![a-z])|:)(.*)\\\}", r"\1",
+         before=r"\{x|x>3\}", after="x>3"),
+    # The end of a sentence; then the spaces that separate nothing: 1 2 is not 12.
+    Rule("", r"(?<![.,;:\s])\s*[.,;:]?\s*$", "",
+         before="5 .", after="5"),
+    Rule(" ", r"\s+", " ",
+         before="1   2", after="1 2"),
+    Rule(" ", r"(?<![A-Za-z0-9,]) | (?![A-Za-z0-9])|(?<=,) (?!\d{3})", "",
+         before="x + 1, 2", after="x+1,2"),
+]
+# fmt: on
+RULES = [rule._replace(pattern=re.compile(rule.pattern, re.ASCII)) for rule in RULES]
+
+
+def tidy(text: str) -> str:
+    """Returns the answer in plain spelling, without layout commands, units and separators."""
+    if not text.isascii():
+        text = re.sub("[⁰¹²³⁴-⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(SCRIPTS) + "}", text)
+        text = re.sub("[₀-₉]+", lambda m: "_{" + m[0].translate(SCRIPTS) + "}", text)
+        text = text.translate(UNICODE)
+    text = " ".join(text.split())
+    for rule in RULES:
+        if rule.marker in text:
+            text = rule.pattern.sub(rule.replacement, text)
+    return text if TRIGONOMETRY.search(text) else text.replace("°", "")
+
+
+# --------------------------------------------------------------------------------------------------
+# Values. A formula is a Fraction where it is rational, else the list of its values at the sample
+# points (of one value for a constant). Every other answer is one of three structures.
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """`(1,2)`, `[0,1)`, a matrix and each of its rows, an infinity, `a < b < c`."""
+
+    brackets: str  # or what else says of which kind it is
+    items: tuple
+
+
+@dataclass(frozen=True)
+class Unordered:
+    r"""`\{1,2\}`, `1 or 2`, a union of intervals; each item may stand there twice."""
+
+    items: tuple
+
+
+@dataclass(frozen=True)
+class Equation:
+    """`x = 5` has a name and a value, `x + y = 5` neither; the value of `x > 3` is the interval."""
+
+    name: str
+    value: object  # None if no side names the answer
+    difference: object  # left - right, a formula; None if a side is a structure
+
+
+STRUCTURES = (Ordered, Unordered, Equation)
+INFINITY = Ordered("+∞", ())  # no arithmetic: it equals only itself
+MINUS_INFINITY = Ordered("-∞", ())
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+COUNTING = {"factorial": lambda n, _: math.factorial(n), "binomial": math.comb}
+# Of a formula any function will do in their place: each equals only itself.
+OPAQUE = {"floor": "expm1", "ceil": "erfc"}
+
+
+def apply(op: str, *args):
+    """Applies an operation to values: exactly while all is rational, else at each sample point.
+
+    op: of ARITHMETIC, "^", or the name of a function in mpmath. It comes from the tables of this
+    file, never from the text. Raises Refuse, ArithmeticError or ValueError.
+    """
+    if any(isinstance(arg, STRUCTURES) for arg in args):
+        return scale(op, args)
+    if all(isinstance(arg, Fraction) for arg in args):
+        result = exact(op, *args)
+        if result is not None:
+            return result
+    exponent = args[-1] if isinstance(args[-1], Fraction) else None
+    columns = [sampled(arg) for arg in args]
+    count = max(map(len, columns))
+    columns = [column * (count // len(column)) for column in columns]
+    op = OPAQUE.get(op, op) if count > 1 else op
+    return [numeric(op, row, exponent) for row in zip(*columns)]
+
+
+def scale(op: str, args: tuple) -> Ordered:
+    """A number times a point or a matrix: all the arithmetic that there is with structures."""
+    structures = [arg for arg in args if isinstance(arg, STRUCTURES)]
+    scalars = [arg for arg in args if not isinstance(arg, STRUCTURES)]
+    vector = structures[0]
+    if op != "*" or not scalars or not isinstance(vector, Ordered):
+        raise Refuse
+    if vector.brackets not in ("()", "matrix"):
+        raise Refuse
+    return Ordered(vector.brackets, tuple(apply("*", *scalars, item) for item in vector.items))
+
+
+def exact(op: str, a: Fraction, b: Fraction = Fraction(1)) -> Fraction | None:
+    """A rational result, None where it may be irrational; refuses before it computes what is large."""
+    if op in ARITHMETIC:
+        result = ARITHMETIC[op](a, b)
+    elif op == "^" and b.denominator == 1:
+        bits = a.numerator.bit_length() + a.denominator.bit_length()
+        if bits * abs(b.numerator) > MAX_BITS or a == 0 >= b:
+            raise Refuse  # 9^9^9^9 ends here, and 0^0
+        result = a**b.numerator
+    elif op in COUNTING and a.denominator == b.denominator == 1 and 0 <= a <= 1000 and 0 <= b:
+        result = Fraction(COUNTING[op](int(a), int(b)))
+    else:
+        return None
+    if result.numerator.bit_length() + result.denominator.bit_length() > MAX_BITS:
+        raise Refuse
+    return result
+
+
+def sampled(value: Fraction | list) -> list:
+    """A formula's values at the sample points."""
+    if isinstance(value, list):
+        return value
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > INPUT_BITS:
+        raise Refuse
+    return [MP.mpf(value.numerator) / value.denominator]
+
+
+def numeric(op: str, args: tuple, exponent: Fraction | None):
+    """One operation at one sample point. exponent: the last argument, where it is rational."""
+    if op in ("^", *COUNTING) and MP.mag(args[-1]) > MAX_EXPONENT_BITS:
+        raise Refuse
+    if op == "^":
+        value = power(*args, exponent)
+    elif op in ARITHMETIC:
+        value = ARITHMETIC[op](*args)
+    else:
+        value = getattr(MP, op)(*args)
+    size = MP.mag(value)
+    if not value or size < dust(op, args):
+        return MP.zero
+    if not -RANGE_BITS <= size <= RANGE_BITS:
+        raise Refuse
+    if isinstance(value, MP.mpf):
+        return value
+    # Complex even if real: the type tells `same_formula` where it came from.
+    parts = (value.real, value.imag)
+    return MP.mpc(*(part if MP.mag(part) >= size - ZERO_BITS else 0 for part in parts))
+
+
+def power(base, height, exponent: Fraction | None):
+    """base ** height; exponent: the height where it is rational. An odd root is the real one."""
+    if exponent and exponent.denominator == 1:
+        return base**exponent.numerator
+    if exponent and exponent.denominator % 2 and isinstance(base, MP.mpf) and base < 0:
+        return (-1) ** exponent.numerator * MP.power(-base, height)
+    return MP.power(base, height)
+
+
+def dust(op: str, args: tuple):
+    """The size, in bits, below which a result is zero with an error of rounding, as in sin(pi)."""
+    if op in ("+", "-"):
+        return max(map(MP.mag, args)) - ZERO_BITS
+    if op in ("*", "/", "^", "exp"):
+        return -math.inf  # these make no zero of what is not zero
+    return -ZERO_BITS
+
+
+@lru_cache(maxsize=256)
+def unknown(name: str) -> list:
+    """The sample points of a letter, near +-1 because of `x^{2023}`.
+
+    At the first two all letters are positive. Then come three pairs of opposite signs, such that
+    two letters have all combinations of signs (if they differ in the three bits).
+    """
+    seed = int.from_bytes(name.encode()[:30], "big")
+    signs = [1, 1]
+    for bit in range(3):
+        sign = (-1) ** (seed % 29 >> bit)
+        signs += [sign, -sign]
+    return [sign + MP.sin(POINTS * seed + point) / 8 for point, sign in enumerate(signs)]
+
+
+def read_number(text: str) -> Fraction:
+    r"""Reads `033`, `.5`, `1.5e-3`, `0.1\overline{6}` or `0.1(6)`."""
+    if text.isdigit():
+        return Fraction(int(text))
+    digits, _, repeat = text.rstrip(")}").replace(r"\overline{", "(").partition("(")
+    if not repeat:
+        return Fraction(digits)
+    _, _, decimals = digits.partition(".")
+    nines = 10 ** len(repeat) - 1
+    return Fraction(digits) + Fraction(int(repeat), nines * 10 ** len(decimals))
+
+
+# --------------------------------------------------------------------------------------------------
+# Tokens
+
+TOKEN = re.compile(
+    r"""
+      \d*\.\d*(?:\\overline\{\d+\}|\(\d+\))            # 0.1\overline{6}, 0.1(6)
+    | \d+_(?:\d+|\{\d+\})                              # 101_2
+    | [1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!,?\d)        # 1,234.5
+    | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3}(?!\d))?   # 12, .5, 2e-3, but not 1e999999999
+    | \\begin\{array\}\{[lcr| ]*\}                     # a matrix that says how it is aligned
+    | \\(?:begin|end)\{[a-z]+\}                        # the brackets of other matrices
+    | \\?log(?![a-zA-Z])                               # here, as \log_2 is no letter with an index
+    | (?:\\[a-zA-Z]+|[a-zA-Z])                         # x_1, \alpha_{max}, f'
+      (?:_(?:\d+|[a-zA-Z]|\{[^{}]*\})|')+
+    | \\[a-zA-Z]+                                      # \frac
+    | \\[\\{}]                                         # the end of a row, the brackets of a set
+    | [A-Za-z]+(?![_'])                                # xy, sin
+    | [<>!]= | \*\* | !!                               # !! is no factorial of a factorial
+    | \S
+    """,
+    re.ASCII | re.VERBOSE,
+)
+SPELLINGS = {
+    "*": r"\cdot \times \ast × · ⋅",
+    "/": r"\div ÷ :",
+    "^": "**",
+    "-": "− –",
+    "<": r"\lt",
+    ">": r"\gt",
+    "<=": r"\le \leq \leqslant ≤",
+    ">=": r"\ge \geq \geqslant ≥",
+    "!=": r"\ne \neq ≠",
+    "≈": r"\approx",
+    "in": r"\in ∈",
+    "or": r"\lor",
+    "and": r"\land",
+    "|": r"\lvert \rvert \vert",
+    "(": r"\langle ⟨",
+    ")": r"\rangle ⟩",
+    r"\{": r"\lbrace",
+    r"\}": r"\rbrace",
+    r"\cup": "∪",
+    r"\emptyset": r"\varnothing ∅",
+    "∞": r"\infty infinity",
+    r"\log": r"\lg",
+    r"\phi": r"\varphi φ",
+    r"\pi": "π",
+    r"\theta": "θ",
+    r"\alpha": "α",
+    r"\beta": "β",
+    r"\lambda": "λ",
+}
+PLAIN = {other: token for token, others in SPELLINGS.items() for other in others.split()}
+BRACKETS = {
+    "(": (")", "]"),
+    "[": (")", "]"),
+    "{": ("}",),
+    r"\{": (r"\}",),
+    r"\begin": (r"\end",),
+    r"\lfloor": (r"\rfloor",),
+    r"\lceil": (r"\rceil",),
+}
+CLOSING = {closing for closings in BRACKETS.values() for closing in closings}
+TRIG = {name: name for name in "sin cos tan cot sec csc sinh cosh tanh asin acos atan".split()}
+TRIG |= {f"arc{name}": f"a{name}" for name in "sin cos tan cot sec csc".split()}
+# To the names in mpmath.
+FUNCTIONS = TRIG | {"ln": "log", "log": "log", "exp": "exp", "abs": "fabs", "sqrt": "sqrt"}
+RESERVED = {*FUNCTIONS, "pi", "e", "i", "or", "and", "in"}
+
+
+class Group(str):
+    """A pair of brackets with all that is in between: one token, with its tokens in `inside`."""
+
+
+class OpenBracket(NamedTuple):
+    bracket: str
+    inside: list[str]
+
+
+def tokenize(text: str) -> list[str]:
+    """The tokens outside of all brackets; raises Refuse or ValueError."""
+    found = TOKEN.findall(text)
+    if len(found) > MAX_TOKENS:
+        raise Refuse
+    still_open = [OpenBracket("", [])]
+    for token in found:
+        token = PLAIN.get(token, token)
+        if token.startswith((r"\begin", r"\end{")):
+            token = token[: token.index("{")]
+        bracket, inside = still_open[-1]
+        if token in BRACKETS:
+            still_open.append(OpenBracket(token, []))
+            if len(still_open) > MAX_DEPTH:
+                raise Refuse
+        elif token in CLOSING:
+            if token not in BRACKETS.get(bracket, ()):
+                raise Refuse
+            group = Group(bracket + "".join(inside) + token)
+            group.inside = inside
+            still_open.pop()
+            still_open[-1].inside.append(group)
+        else:
+            inside += pieces(token, inside_brackets=bool(bracket))
+    if len(still_open) > 1:
+        raise Refuse
+    return still_open[0].inside
+
+
+def pieces(token: str, inside_brackets: bool):
+    """What a token stands for: `1,234` is a number but `(1,234)` a pair, `xy` is a product."""
+    if token[0].isdigit() and "," in token:
+        return re.findall("[^,]+|,", token) if inside_brackets else [token.replace(",", "")]
+    if token.isalpha() and len(token) <= 3 and token not in RESERVED:
+        return list(token)  # a longer run of letters is a name
+    return [token]
+
+
+def split(tokens: list[str], separators: set[str]) -> tuple[list[list[str]], list[str]]:
+    """Splits at the separators; returns the parts and the separators met."""
+    if separators.isdisjoint(tokens):
+        return [tokens], []
+    places = [k for k, token in enumerate(tokens) if token in separators]
+    bounds = zip([-1, *places], [*places, len(tokens)])
+    return [tokens[left + 1 : right] for left, right in bounds], [tokens[k] for k in places]
+
+
+class Reader:
+    """The tokens of one formula, from left to right; an empty one is the end."""
+
+    def __init__(self, tokens: list[str]):
+        self.tokens = [*tokens, ""]
+        self.at = 0
+
+    def peek(self) -> str:
+        return self.tokens[self.at]
+
+    def take(self) -> str:
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def take_if(self, token: str) -> bool:
+        """Takes the next token if it is this one; says whether it was."""
+        found = self.tokens[self.at] == token
+        self.at += found
+        return found
+
+    def take_until(self, token: str) -> list[str]:
+        """Takes all up to this token, and it; ValueError if it does not come."""
+        start = self.at
+        end = self.tokens.index(token, start)
+        self.at = end + 1
+        return self.tokens[start:end]
+
+
+# --------------------------------------------------------------------------------------------------
+# Grammar: lists of relations between formulas
+
+RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
+# The side of a relation that only names the answer.
+NAME = re.compile(
+    r"""
+      (?:\\?[A-Za-z](?:_\d+|_[A-Za-z]|_\{[^{}]*\}|')*)+   # x, AB, Area, x_1
+    | [fghpFGHP](?:\^\{-1\})?\(.*\)                       # f(x), f(2), f^{-1}(x)
+    | \((?:[a-zA-Z],?)+\)                                 # (x,y)
+    | \|[A-Za-z]+\|                                       # |v|
+    | \d+_\{?\d+\}?                                       # 101_2
+    """,
+    re.VERBOSE,
+)
+
+
+@lru_cache(maxsize=256)
+def read(text: str):
+    r"""Reads a tidy answer: a value. Raises Refuse, ArithmeticError or ValueError.
+
+    Each `\pm` is both signs, independently of the others; with a `\mp` all change together.
+    """
+    if r"\pm" not in text and r"\mp" not in text:
+        return read_list(tokenize(text))
+    if text.count(r"\pm") > MAX_SIGNS:
+        raise Refuse
+    if r"\mp" in text:
+        versions = [text.replace(r"\pm", p).replace(r"\mp", m) for p, m in ("+-", "-+")]
+    else:
+        versions = [text.replace(r"\pm", sign, 1) for sign in "+-"]
+    return Unordered(tuple(item for version in versions for item in members(read(version))))
+
+
+def members(value) -> tuple:
+    return value.items if isinstance(value, Unordered) else (value,)
+
+
+def read_list(tokens: list[str]):
+    r"""`a, b`, `a or b`, `A \cup B` are Unordered; a single member is itself."""
+    parts, separators = split(tokens, {",", ";", "or", "and", r"\cup"})
+    if "and" in separators and not {"<", ">", "<=", ">="}.isdisjoint(tokens):
+        raise Refuse  # "x > 1 and x < 3" is an intersection, a list is a union
+    worded = "or" in separators or "and" in separators
+    items = [relation(part) for part in parts if part or not worded]  # "2, and 3" has an empty part
+    if set(separators) == {r"\cup"}:
+        items = [member for item in items for member in members(item)]
+    return items[0] if len(items) == 1 else Unordered(tuple(items))
+
+
+def relation(tokens: list[str]):
+    """`5`, `x = 5`, `2+3 = 5`, `x != 5`, `0 < x <= 1`: a formula or a chain of relations."""
+    parts, ops = split(tokens, RELATIONS)
+    if set(ops) <= {">", ">="}:
+        parts = parts[::-1]
+        ops = [op.replace(">", "<") for op in ops[::-1]]
+    sides = [formula(part) for part in parts]
+    if not ops:
+        return sides[0]
+    if ops[-1] == "≈" and len(ops) > is_name(parts[0]):
+        # "pi, about 3.14": the exact side is the answer.
+        parts = parts[:-1]
+        sides = sides[:-1]
+        ops = ops[:-1]
+    if set(ops) <= {"=", "in", "≈"}:
+        return equation(parts, sides)
+    if ops == ["!="]:
+        return Ordered("!=", (Unordered(tuple(sides)),))
+    return bounds(parts, sides, ops)
+
+
+def is_name(part: list[str]) -> bool:
+    """Whether a side only names the answer: x, f(x), but not e."""
+    bare = {token.strip("\\") for token in part}
+    return bool(NAME.fullmatch("".join(part))) and RESERVED.isdisjoint(bare)
+
+
+def equation(parts: list[list[str]], sides: list):
+    """`x = 5` and `5 = x` are named values, `2+3 = 5` is 5, `x+y = 5` is a difference, 0 = x+y-5."""
+    first = sides[0]
+    last = sides[-1]
+    first_is_name = is_name(parts[0])
+    if not first_is_name and all(same(side, last) for side in sides):
+        return last
+    difference = None
+    if not isinstance(first, STRUCTURES) and not isinstance(last, STRUCTURES):
+        difference = apply("-", first, last)
+    if first_is_name:
+        return Equation("".join(parts[0]), last, difference)
+    if len(sides) == 2 and is_name(parts[1]):
+        return Equation("".join(parts[1]), first, difference)
+    if len(sides) > 2 or difference is None or len(sampled(difference)) == 1:
+        raise Refuse  # 5 = 6
+    return Equation("", None, difference)
+
+
+def bounds(parts: list[list[str]], sides: list, ops: list[str]):
+    """`x < 3` and `1 < x <= 3` are intervals of x; any other chain is compared as it is written."""
+    if len(sides) == 2 and is_name(parts[0]):
+        return interval(parts[0], MINUS_INFINITY, sides[1], ["<", *ops])
+    if len(sides) == 2 and is_name(parts[1]):
+        return interval(parts[1], sides[0], INFINITY, [*ops, "<"])
+    if len(sides) == 3 and is_name(parts[1]) and set(ops) <= {"<", "<="}:
+        return interval(parts[1], sides[0], sides[2], ops)
+    return Ordered(" ".join(ops), tuple(sides))
+
+
+def interval(name: list[str], low, high, ops: list[str]) -> Equation:
+    left = "[" if ops[0] == "<=" else "("
+    right = "]" if ops[1] == "<=" else ")"
+    return Equation("".join(name), Ordered(left + right, (low, high)), None)
+
+
+# --------------------------------------------------------------------------------------------------
+# Grammar: formulas
+
+
+class Operator(NamedTuple):
+    operation: str
+    level: float  # how tightly it binds
+    operand: float | None  # how tightly its right operand must bind; None where it has none
+
+
+IMPLICIT = 3  # the level of a product whose sign is omitted
+FACTOR = 3.5  # of the operand of a product
+OPERATORS = {
+    r"\choose": Operator("binomial", 0, 1),
+    r"\over": Operator("/", 0, 1),
+    "+": Operator("+", 1, 2),
+    "-": Operator("-", 1, 2),
+    "*": Operator("*", 2, FACTOR),
+    "/": Operator("/", 2, FACTOR),
+    "^": Operator("^", 4, 4),
+    "!": Operator("factorial", 5, None),
+    "°": Operator("radians", 5, None),
+}
+PRODUCT = Operator("*", IMPLICIT, FACTOR)
+NO_OPERATOR = Operator("", -1, None)
+COMMANDS = {r"\frac": "/", r"\binom": "binomial"}
+CONSTANTS = {
+    "pi": [+MP.pi],
+    r"\pi": [+MP.pi],
+    "e": [+MP.e],
+    r"\e": [+MP.e],
+    "i": [MP.j],
+    r"\i": [MP.j],
+    "∞": INFINITY,
+    "ℝ": Ordered("()", (MINUS_INFINITY, INFINITY)),
+    r"\emptyset": Unordered(()),
+}
+GREEK = set(
+    "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi "
+    "omega Delta".split()
+)
+BARE = str.maketrans("", "", "\\{}")
+DIGITS = set("0123456789.")
+OPENING = set("([{|")
+
+
+def formula(tokens: list[str]):
+    """Reads all of the tokens as one formula."""
+    reader = Reader(tokens)
+    value = expression(reader)
+    if reader.peek():
+        raise Refuse
+    return value
+
+
+def expression(reader: Reader, tight: float = 0):
+    """Reads up to an operator that binds less tightly than `tight`: precedence climbing."""
+    value = prefix(reader, tight)
+    after_postfix = False
+    while token := reader.peek():
+        # Not 2 3, not x2.
+        follows = token[0] in "\\([{|" or token[0].isalpha() or after_postfix
+        implicit = follows and token not in OPERATORS
+        if implicit and tight == IMPLICIT and ends_argument(token):
+            break
+        operator = PRODUCT if implicit else OPERATORS.get(token, NO_OPERATOR)
+        if operator.level < tight:
+            break
+        if not implicit:
+            reader.take()
+        after_postfix = operator.operand is None
+        if after_postfix:
+            value = apply(operator.operation, value)
+        else:
+            value = apply(operator.operation, value, expression(reader, operator.operand))
+    return value
+
+
+def ends_argument(token: str) -> bool:
+    r"""Whether a function's argument without brackets ends here: at the cosine in `\sin x \cos x`."""
+    return token[0] in OPENING or token.lstrip("\\") in FUNCTIONS
+
+
+def prefix(reader: Reader, tight: float = FACTOR):
+    """Reads a number, a name, a bracket, or a command with its arguments."""
+    token = reader.take()
+    if token[:1] in DIGITS and "_" not in token:
+        return read_number(token)
+    if token in CONSTANTS:
+        return CONSTANTS[token]
+    if token in ("+", "-"):
+        if reader.take_if("∞"):
+            return INFINITY if token == "+" else MINUS_INFINITY
+        return apply("*", Fraction(f"{token}1"), expression(reader, max(tight, 2)))
+    if isinstance(token, Group):
+        return group_value(token)
+    if token == "|":
+        return apply("fabs", formula(reader.take_until("|")))
+    if token in COMMANDS:
+        return apply(COMMANDS[token], prefix(reader), prefix(reader))
+    name = token.translate(BARE)
+    if name in FUNCTIONS:
+        return function(name, reader)
+    return letter(name, is_command=token[:1] == "\\")
+
+
+def letter(name: str, is_command: bool):
+    r"""x, x_1, \alpha, f'; also 101_2, an unknown of that name and not a value."""
+    stem, _, subscript = name.rstrip("'").partition("_")
+    if stem.isdigit() and subscript:
+        return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
+    if stem in GREEK or stem.isalpha() and not is_command:
+        return unknown(name)
+    raise Refuse
+
+
+def group_value(group: Group):
+    """A bracket around one formula is that formula, around several it is a structure."""
+    if group.startswith(r"\{"):
+        return read_list(group.inside) if group.inside else Unordered(())
+    if group.startswith(r"\begin"):
+        return matrix(group.inside)
+    parts, _ = split(group.inside, {","})
+    items = tuple(formula(part) for part in parts)
+    if group[0] == "\\":
+        return apply("floor" if group.startswith(r"\lfloor") else "ceil", *items)
+    brackets = group[0] + group[-1]
+    if len(items) == 1 and brackets in ("()", "[]", "{}"):
+        return items[0]
+    return Unordered(items) if brackets == "{}" else Ordered(brackets, items)
+
+
+def matrix(tokens: list[str]) -> Ordered:
+    """Rows of formulas; a single column is a vector, and equals the point."""
+    lines, _ = split(tokens, {r"\\"})
+    rows = []
+    for line in filter(None, lines):
+        cells, _ = split(line, {"&"})
+        rows.append(tuple(formula(cell) for cell in cells))
+    if len(rows) > 1 and all(len(row) == 1 for row in rows):
+        return Ordered("()", tuple(row[0] for row in rows))
+    return Ordered("matrix", tuple(Ordered("matrix", row) for row in rows))
+
+
+def function(name: str, reader: Reader):
+    r"""Reads the rest of `\sin^2 x`, `\sin^{-1} x`, `\log_2 8`, `\sqrt[3]{x}`, `\sqrt2`."""
+    if name == "sqrt":
+        index = formula(reader.take().inside) if reader.peek()[:1] == "[" else Fraction(2)
+        return apply("^", prefix(reader), apply("/", Fraction(1), index))
+    op = FUNCTIONS[name]
+    base = Fraction(10)
+    if name == "log" and reader.take_if("_"):
+        base = prefix(reader)
+    exponent = expression(reader, 4) if reader.take_if("^") else None
+    if exponent == -1 and name in TRIG:
+        op = "a" + op
+        exponent = None
+    in_brackets = reader.peek()[:1] in OPENING
+    value = apply(op, prefix(reader) if in_brackets else expression(reader, IMPLICIT))
+    if name == "log":
+        value = apply("/", value, apply("log", base))
+    return value if exponent is None else apply("^", value, exponent)
+
+
+# --------------------------------------------------------------------------------------------------
+# Comparison
+
+
+def same(a, b) -> bool:
+    """Compares two values, by the conventions of reward.py. Raises Refuse or ArithmeticError."""
+    if isinstance(a, Equation) and isinstance(b, Equation):
+        return same_equation(a, b)
+    if isinstance(a, Equation):
+        return a.value is not None and same(a.value, b)  # x = 5 answers 5
+    if isinstance(b, Equation):
+        return same(b, a)
+    if isinstance(a, Unordered) and isinstance(b, Unordered):
+        return contains(a, b) and contains(b, a)
+    if isinstance(a, Ordered) and isinstance(b, Ordered):
+        alike = a.brackets == b.brackets and len(a.items) == len(b.items)
+        return alike and all(map(same, a.items, b.items))
+    if isinstance(a, STRUCTURES) or isinstance(b, STRUCTURES):
+        return False
+    return same_formula(a, b)
+
+
+def contains(a: Unordered, b: Unordered) -> bool:
+    return all(any(same(x, y) for x in a.items) for y in b.items)
+
+
+def same_equation(a: Equation, b: Equation) -> bool:
+    """The same value under the same name, or proportional differences: u / u[0] is v / v[0]."""
+    u = a.difference
+    v = b.difference
+    if u is None or v is None:
+        return a.name == b.name != "" and same(a.value, b.value)
+    return bool(u[0] and v[0]) and same_formula([x * v[0] for x in u], [y * u[0] for y in v])
+
+
+def same_formula(a: Fraction | list, b: Fraction | list) -> bool:
+    """Exactly for rationals, else at the sample points where both are real."""
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return a == b
+    left = sampled(a)
+    right = sampled(b)
+    pairs = list(zip(left * (POINTS // len(left)), right * (POINTS // len(right))))
+    real = [pair for pair in pairs if all(isinstance(value, MP.mpf) for value in pair)]
+    if len(real) > 1:  # one point says nothing about equations: all are proportional there
+        pairs = real
+    return all(u == v or MP.mag(u - v) < MP.mag(u) - ZERO_BITS for u, v in pairs)
