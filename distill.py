@@ -1,4 +1,4 @@
-"""Makes the small distilled model: a teacher that is a program, its traces, a tokenizer, and SFT.
+"""Makes the small distilled model: a teacher that is a program, its traces, and SFT.
 
 The paper starts from models that were distilled by SFT from a stronger teacher's long chains of
 thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.6M parameters, from nothing:
@@ -17,8 +17,7 @@ has never seen it, and break the thinking mode.
 
 A teacher that checks needs mistakes to find. They are put into passes that a later pass will check,
 and the wrong digits are *left out of the loss*: the model learns to notice a mistake, not to make
-one. Left out of this file: sampling from a real teacher, filtering by its correctness, sequence
-packing.
+one. Left out: sampling from a real teacher, filtering by its correctness, sequence packing.
 """
 
 import argparse
@@ -31,14 +30,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
 from problems import FAMILIES, allowed, apply_op, draw_problem, load_split
 from support.config import PRESETS
+from support.small import CARD, train_tokenizer
 from thinkfree import render, render_all
 
 # detail: the share of hard steps that are broken up
@@ -48,16 +47,6 @@ SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability of a wrong digit in one of the passes, if there is a check
 STEPS = 2600
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
-CHAT_TEMPLATE = (
-    "{%- for m in messages %}"
-    "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
-    "{%- endfor %}\n"
-    "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}\n"
-    "{%- if enable_thinking is defined and enable_thinking is false %}"
-    "{{ '<think>\\n\\n</think>\\n\\n' }}"
-    "{%- endif %}{%- endif %}"
-)
-
 # --------------------------------------------------------------------------------------------------
 # The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the
 # model but not imitated.
@@ -173,35 +162,6 @@ def write_trace(problem, thinking, rng):
         block = [("<think>\n", True), *work, ("\n</think>\n\n", True)]
     solution = write_work(problem, **SOLUTION, answer=f"\\boxed{{{problem.answer}}}", rng=rng)
     return block + solution + [("<|im_end|>", True)]
-
-
-# --------------------------------------------------------------------------------------------------
-# The tokenizer: byte-level BPE, so that any text can be written. Digits stay single, so that
-# numbers are read and written digit by digit.
-
-
-def train_tokenizer(texts, vocab_size=512):
-    """A PreTrainedTokenizerFast with Qwen's specials, `<think>`, `</think>` and a chat template."""
-    bpe = Tokenizer(models.BPE())
-    words = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]+"), "isolated")
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 2,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<|endoftext|>", eos_token="<|im_end|>"
-    )
-    # Added but not special, as in Qwen3: they survive skip_special_tokens, and can be graded.
-    for tag in ("<think>", "</think>"):
-        tokenizer.add_tokens(AddedToken(tag, special=False, normalized=False))
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
 
 
 def sample_texts(seed, count=4000):
@@ -346,24 +306,6 @@ def measure(model, tokenizer):
     return table
 
 
-CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
----
-# small: a {parameters:.2f}M-parameter reasoning model for lessons
-
-A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short
-arithmetic problems (`python distill.py --seed {seed} --steps {steps}`, {minutes:.0f} minutes on two
-CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks in
-`<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking block
-in its prompt (`enable_thinking=False` in the chat template) it writes the solution at once.
-
-Bundled validation split, temperature 1, 4 samples a problem, standard error over problems:
-
-{table}
-"""
-
-
 def distill(seed, steps, lr):
     """(model, tokenizer), from nothing."""
     torch.manual_seed(seed)
@@ -377,7 +319,6 @@ def distill(seed, steps, lr):
 
 
 def parse_args():
-    """The command line."""
     parser = argparse.ArgumentParser(
         description="Make the small distilled model.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -13,14 +13,15 @@ What equals what, case by case in `tests/reward_cases.tsv`:
 - Units and nouns behind a value, degrees, `%`, `$`, thin spaces, thousands separators and leading
   zeros are dropped (50% is 50, not 1/2), words that change the value are not (`5 million`). In a
   trigonometric function degrees count.
-- `1,234` is a number, `(1,234)` a pair. `\log` has base 10, `i` is imaginary, `e` is Euler's number,
-  an odd root of a negative number is real, `2e-3` is 0.002. `101_2` is neither `101_3` nor 5; a gold
-  `101_2 = 5` is answered by 5.
-- Sets, unions and lists of solutions are unordered, `\pm` is two values; tuples, points and matrices
-  are ordered; intervals keep their ends. A list, a bound or a negation never answers a value.
+- `1,234` is a number, `(1,234)` a pair. `\log` has base 10, `i` is imaginary, `e` is Euler's
+  number, an odd root of a negative number is real, `2e-3` is 0.002. `101_2` is neither `101_3` nor
+  5; a gold `101_2 = 5` is answered by 5.
+- Sets, unions and lists of solutions are unordered, `\pm` is two values; tuples, points and
+  matrices are ordered; intervals keep their ends. A list, a bound or a negation never answers a
+  value.
 - `x = 5` answers 5, `x > 3` answers `(3,\infty)`. Two equations agree if the differences of their
-  sides are proportional: `y=2x+1`, `4x-2y=-2`. Other inequalities are compared as written, in either
-  direction.
+  sides are proportional: `y=2x+1`, `4x-2y=-2`. Other inequalities are compared as written, in
+  either direction.
 - Words are words, without case: `no` is not `on`. A choice is `(A)`, `A`, `\text{A}` or `A.`.
 - What cannot be read (sums, integrals, piecewise functions, `\max`) equals only the same text.
 """

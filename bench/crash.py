@@ -1,11 +1,12 @@
-"""Kills a real run with SIGKILL at many moments, resumes it, and compares its end with an uninterrupted run's.
+"""Kills a real run with SIGKILL at many moments, resumes it, and compares its end with an
+uninterrupted run's.
 
     python bench/crash.py                # 20 kills, 4 a run
 
-Half of the kills come at any moment of the work, the others where it is most delicate: when the run's folder is made,
-and up to 30 ms after a folder (a checkpoint or a stage's model) begins to be written. A run is right if its models,
-its optimizer, its metrics and its table are those of the uninterrupted run, bit for bit, the times left out. The last
-line is JSON.
+Half of the kills come at any moment of the work, the others where it is most delicate: when the
+run's folder is made, and up to 30 ms after a folder (a checkpoint or a stage's model) begins to be
+written. A run is right if its models, its optimizer, its metrics and its table are those of the
+uninterrupted run, bit for bit, the times left out. The last line is JSON.
 """
 
 import argparse
@@ -20,16 +21,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = (
-    "--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 --save-every 1 "
-    "--validate-every 1 --validation-problems 4 --eval-problems 4 --eval-samples 1"
+    "--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 "
+    "--save-every 1 --validate-every 1 --validation-problems 4 "
+    "--eval-problems 4 --eval-samples 1"
 ).split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
-# On as many threads as a user has: sums whose order the threads decide are the same on one thread alone.
+# On as many threads as a user has: sums whose order the threads decide are the same on one thread
+# alone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
 def start(folder):
-    """Starts the run, or goes on with it where it has begun: a process whose output goes to FOLDER.log."""
+    """Starts the run, or goes on with it where it has begun: a process whose output goes to
+    FOLDER.log.
+    """
     new = not (folder / "config.json").exists()
     command = [sys.executable, "tfpi.py", "--out", str(folder), *(OPTIONS if new else ["--resume"])]
     with open(f"{folder}.log", "a") as log:

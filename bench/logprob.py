@@ -1,17 +1,21 @@
-"""Our log-prob kernels against their peers: the policy loss and its gradients from hidden states, side by side.
+"""Our log-prob kernels against their peers: the policy loss and its gradients from hidden states,
+side by side.
 
-    python -m venv peers && peers/bin/pip install torch==2.13.0 "transformers>=5.17,<6" trl mpmath tqdm
+    python -m venv peers
+    peers/bin/pip install torch==2.13.0 "transformers>=5.17,<6" trl mpmath tqdm
     peers/bin/pip install --no-deps liger-kernel cut-cross-entropy triton
     python bench/logprob.py --peer-python peers/bin/python
-    python bench/logprob.py --peer-python peers/bin/python --growth     # and ours at twice the tokens, or vocabulary
-    python bench/logprob.py --tokens 256 --vocab 20000 --hidden 64      # a quick look; missing peers are named
+    python bench/logprob.py --peer-python peers/bin/python --growth   # and twice the size
+    python bench/logprob.py --tokens 256 --vocab 20000 --hidden 64    # a quick look
 
-Every variant does the same work in fp32 on the CPU: hidden (N, H), weight (V, H) and targets (N,) in; DAPO's clipped
-loss and its gradients to hidden and weight out. Each call is in a new process, after one on few tokens that loads the
-libraries and compiles what is compiled; the variants take turns. `extra` is the peak of resident memory during the
-call, less what was resident before it (the inputs among it), less the two gradients, which all must return (Linux: the
-kernel's own high-water mark, reset before the call). Errors are against float64: the largest of the log-probs, and
-norm(difference) / norm(truth) of the gradients, weight's over a sample of its rows, the targets' among them.
+Every variant does the same work in fp32 on the CPU: hidden (N, H), weight (V, H) and targets (N,)
+in; DAPO's clipped loss and its gradients to hidden and weight out. Each call is in a new process,
+after one on few tokens that loads the libraries and compiles what is compiled; the variants take
+turns. `extra` is the peak of resident memory during the call, less what was resident before it (the
+inputs among it), less the two gradients, which all must return (Linux: the kernel's own high-water
+mark, reset before the call). Errors are against float64: the largest of the log-probs, and
+norm(difference) / norm(truth) of the gradients, weight's over a sample of its rows, the targets'
+among them.
 """
 
 import argparse
@@ -28,11 +32,13 @@ from pathlib import Path
 # The parent imports nothing large; the processes that do the work import torch.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-SEQUENCES, CLIP = 8, (0.2, 0.28)
+SEQUENCES = 8
+CLIP = (0.2, 0.28)
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The variants: functions of hidden, weight and a batch, that return a loss with its gradients made (in hidden.grad and
-# weight.grad) and the log-probs, or None where there are none to see. Each imports what it needs.
+# --------------------------------------------------------------------------------------------------
+# The variants: functions of hidden, weight and a batch, that return a loss with its gradients made
+# (in hidden.grad and weight.grad) and the log-probs, or None where there are none to see. Each
+# imports what it needs.
 
 
 def from_logprobs(logprobs, batch):
@@ -49,24 +55,20 @@ def naive(hidden, weight, batch):
 
 
 def ours(hidden, weight, batch):
-    from grpo import token_logprobs
+    from logprobs import token_logprobs
 
     return from_logprobs(token_logprobs(hidden, weight, batch["targets"]), batch)
 
 
 def ours_fused(hidden, weight, batch):
-    from grpo import fused_policy_loss
+    from grpo import policy_loss
+    from logprobs import fused_loss
 
-    loss, logprobs, _ = fused_policy_loss(
-        hidden,
-        weight,
-        batch["targets"],
-        batch["old"],
-        batch["advantages"],
-        batch["weights"],
-        eps_low=CLIP[0],
-        eps_high=CLIP[1],
-    )
+    def loss_of(rows, logprobs):
+        old = batch["old"][rows]
+        return policy_loss(logprobs, old, batch["advantages"][rows], batch["weights"][rows], *CLIP)
+
+    loss, logprobs, _ = fused_loss(hidden, weight, batch["targets"], loss_of)
     loss.backward()
     return loss, logprobs
 
@@ -92,7 +94,9 @@ def trl_chunked(hidden, weight, batch):
 
 
 def liger(hidden, weight, batch, chunk=SEQUENCES):
-    """Liger's fused GRPO loss, with all sequences in one of its chunks: a chunk costs another gradient of weight."""
+    """Liger's fused GRPO loss, with all sequences in one of its chunks: a chunk costs another
+    gradient of weight.
+    """
     from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
 
     loss_function = LigerFusedLinearGRPOLoss(
@@ -119,7 +123,9 @@ def liger(hidden, weight, batch, chunk=SEQUENCES):
 
 
 def cut_cross_entropy(hidden, weight, batch):
-    """Apple's cut cross-entropy; its Triton kernels need a GPU, so this is its torch.compile version."""
+    """Apple's cut cross-entropy; its Triton kernels need a GPU, so this is its torch.compile
+    version.
+    """
     from cut_cross_entropy import linear_cross_entropy
 
     return from_logprobs(
@@ -134,7 +140,7 @@ def cut_cross_entropy(hidden, weight, batch):
 VARIANTS = {
     "naive": (naive, "torch", "torch"),
     "token_logprobs (ours)": (ours, "grpo", ""),
-    "fused_policy_loss (ours)": (ours_fused, "grpo", ""),
+    "fused_loss (ours)": (ours_fused, "logprobs", ""),
     "trl selective_log_softmax": (trl_selective, "trl.trainer.utils", "trl"),
     "trl chunked log-probs": (trl_chunked, "trl.kernels", "trl"),
     "liger fused GRPO": (liger, "liger_kernel.chunked_loss", "--no-deps liger-kernel"),
@@ -145,12 +151,14 @@ VARIANTS = {
     ),
 }
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # One call, in a process of its own
 
 
 def make_inputs(tokens, hidden_size, vocab):
-    """hidden, weight and a batch; targets get log-probs around -4 instead of -14, as sampled tokens would have."""
+    """hidden, weight and a batch; targets get log-probs around -4 instead of -14, as sampled tokens
+    would have.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -176,7 +184,9 @@ def first_tokens(hidden, batch, count):
 
 
 def make_reference(args):
-    """Log-probs and gradients in float64, 64 tokens at a time, weight's for some rows; saved in args.reference."""
+    """Log-probs and gradients in float64, 64 tokens at a time, weight's for some rows; saved in
+    args.reference.
+    """
     import torch
 
     from grpo import policy_loss
@@ -247,7 +257,8 @@ def call(args):
     hidden, weight, batch = make_inputs(args.tokens, args.hidden, args.vocab)
     batch["old"] = truth["old"]
     weight.requires_grad_()
-    # 24 tokens: torch.compile would take a number of tokens equal to H for H, and compile again in the timed call.
+    # 24 tokens: torch.compile would take a number of tokens equal to H for H, and compile again in
+    # the timed call.
     few, few_batch = first_tokens(hidden, batch, min(3, args.tokens // SEQUENCES))
     function(few.requires_grad_(), weight, few_batch)
     weight.grad = few = few_batch = None
@@ -278,12 +289,14 @@ def call(args):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The parent
 
 
 def start(args, worker, **replaced):
-    """Runs one worker in a new process: its output, or None where it failed, with the last line of why."""
+    """Runs one worker in a new process: its output, or None where it failed, with the last line of
+    why.
+    """
     options = vars(args) | replaced | {"worker": worker}
     command = [args.peer_python, __file__]
     command += [
@@ -337,7 +350,8 @@ def compare(args, names):
 
 def print_table(table):
     print(
-        f"\n{'':<27}{'seconds':>9}{'x naive':>9}{'extra MB':>10}{'(least, most)':>17}{'log-prob err':>14}"
+        f"\n{'':<27}{'seconds':>9}{'x naive':>9}{'extra MB':>10}{'(least, most)':>17}"
+        f"{'log-prob err':>14}"
         f"{'d hidden':>10}{'d weight':>10}{'loss err':>10}"
     )
     for name, row in table.items():
@@ -393,7 +407,8 @@ def main():
             }
             for name, ratios in growth[what].items():
                 print(
-                    f"{name:<27}{ratios['seconds']:.2f} x the seconds, {ratios['extra_mb']:.2f} x the extra memory"
+                    f"{name:<27}{ratios['seconds']:.2f} x the seconds, "
+                    f"{ratios['extra_mb']:.2f} x the extra memory"
                 )
     print(
         json.dumps(

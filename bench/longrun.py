@@ -1,9 +1,10 @@
-"""Whether a long run stays within its memory: 500 tiny steps in one process, checkpoints and validations included.
+"""Whether a long run stays within its memory: 500 tiny steps in one process, checkpoints and
+validations included.
 
     python bench/longrun.py
 
-The resident memory is read after each step; its slope is that of the least-squares line after a warm-up of 100 steps,
-in which allocators and caches fill. The last line is JSON.
+The resident memory is read after each step; its slope is that of the least-squares line after a
+warm-up of 100 steps, in which allocators and caches fill. The last line is JSON.
 """
 
 import argparse
@@ -71,7 +72,8 @@ def main():
     for step in [1, *range(50, len(memory) + 1, 50)]:
         print(f"step {step:4}: {memory[step - 1]:7.1f} MB")
     print(
-        f"{args.steps} steps, {updates} updates in {seconds:.0f} s; after step {WARM_UP} memory grows by "
+        f"{args.steps} steps, {updates} updates in {seconds:.0f} s; after step {WARM_UP} memory "
+        "grows by "
         f"{slope:.2f} MB per 100 steps; metrics.jsonl has {size / 1e3:.0f} kB"
     )
     print(

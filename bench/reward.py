@@ -3,11 +3,11 @@ r"""The math reward against math-verify: the same pairs, in one process, one aft
     pip install "math-verify[antlr4_13_2]"
     python bench/reward.py
 
-Three questions: how often does each grader agree with the golden table (`tests/reward_cases.tsv`; its conventions
-are ours, so this is no neutral judge of math-verify), how long does a pair take, and on the final answers of
-real-looking responses, where do the two graders disagree? Times are CPU times, so that a busy machine does not matter,
-of cold pairs: our cache of parsed answers is emptied before each, but both graders have been imported and used before.
-The last line is JSON.
+Three questions: how often does each grader agree with the golden table (`tests/reward_cases.tsv`;
+its conventions are ours, so this is no neutral judge of math-verify), how long does a pair take,
+and on the final answers of real-looking responses, where do the two graders disagree? Times are CPU
+times, so that a busy machine does not matter, of cold pairs: our cache of parsed answers is emptied
+before each, but both graders have been imported and used before. The last line is JSON.
 """
 
 import json
@@ -43,7 +43,8 @@ WORK = (
 TEMPLATES = [
     THOUGHT + WORK + "Therefore, the final answer is $\\boxed{%s}$.",
     WORK + "So\n\\[\n\\boxed{%s}\n\\]\nas required.",
-    WORK + "A first guess is $\\boxed{42}$, but that misses a case. The correct answer is $\\boxed{%s}$",
+    WORK
+    + "A first guess is $\\boxed{42}$, but that misses a case. The correct answer is $\\boxed{%s}$",
     THOUGHT + "### Final answer\n\n$$\\boxed{%s}$$\n\nI hope this helps!",
 ]
 RESPONSES = [  # what a model puts into the box, and the gold
@@ -82,7 +83,9 @@ def math_verify_equal(pred: str, gold: str) -> bool:
 
 
 def math_verify_response(response: str, gold: str) -> bool:
-    return bool(verify(read(f"${gold}$"), read(response.split("</think>")[-1]), timeout_seconds=PATIENCE))
+    return bool(
+        verify(read(f"${gold}$"), read(response.split("</think>")[-1]), timeout_seconds=PATIENCE)
+    )
 
 
 def our_equal(pred: str, gold: str) -> bool:
@@ -122,7 +125,9 @@ def main() -> None:
 
     ours, theirs = grade_table(our_equal), grade_table(math_verify_equal)
     print(f"golden table: {len(CASES)} pairs, {sum(case[1] for case in CASES)} of them equal\n")
-    print(f"{'':14}{'median us':>12}{'p99 us':>12}{'max us':>12}{'agreement':>12}{'false positives':>18}")
+    print(
+        f"{'':14}{'median us':>12}{'p99 us':>12}{'max us':>12}{'agreement':>12}{'false positives':>18}"
+    )
     for name, row in (("reward.py", ours), ("math-verify", theirs)):
         print(
             f"{name:14}{row['median_us']:12.0f}{row['p99_us']:12.0f}{row['max_us']:12.0f}"
@@ -141,7 +146,12 @@ def main() -> None:
     for answer, gold, mine, other in disagreements:
         print(f"  answer {answer}   gold {gold}   reward.py {mine}, math-verify {other}")
 
-    result = {"pairs": len(CASES), "ours": ours, "math_verify": theirs, "speedup": theirs["median_us"] / ours["median_us"]}
+    result = {
+        "pairs": len(CASES),
+        "ours": ours,
+        "math_verify": theirs,
+        "speedup": theirs["median_us"] / ours["median_us"],
+    }
     print(json.dumps(result | {"responses": len(RESPONSES), "responses_agree": agree}))
 
 

@@ -1,14 +1,15 @@
-"""The sampler against transformers' `generate` and its continuous batching, on the same work, side by side in one run.
+"""The sampler against transformers' `generate` and its continuous batching, on the same work, side
+by side in one run.
 
-    python bench/rollout.py                    # models/small, 32 prompts x 8, thinking and thinking-free
+    python bench/rollout.py                    # models/small, 32 prompts x 8, both modes
     python bench/rollout.py --model PATH --prompts 8 --budget 128
     python bench/rollout.py --growth           # time and memory as requests, budget and slots grow
 
-Each round runs all, one after the other; the table gives medians over the rounds, the last line is JSON. All sample at
-temperature 1 without top-k or top-p, so their responses differ, and with them their lengths: tokens/s counts the tokens
-up to each response's stop token. Memory is the peak above the loaded model, of each sampler in a process of its own.
-Continuous batching (`pip install psutil`) keeps its manager, so that only the first round, which does not count, sets
-it up.
+Each round runs all, one after the other; the table gives medians over the rounds, the last line is
+JSON. All sample at temperature 1 without top-k or top-p, so their responses differ, and with them
+their lengths: tokens/s counts the tokens up to each response's stop token. Memory is the peak above
+the loaded model, of each sampler in a process of its own. Continuous batching (`pip install
+psutil`) keeps its manager, so that only the first round, which does not count, sets it up.
 """
 
 import argparse
@@ -119,7 +120,7 @@ def prepare(name, prompts, mode):
 
 
 def peak_resident():
-    """MB that this process has had in memory at most (Linux); ru_maxrss would include the parent's."""
+    """MB that this process has had at most (Linux); ru_maxrss would include the parent's."""
     return (
         next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
         / 1024
@@ -179,14 +180,18 @@ def compare(args, budget):
             }
             print(
                 f"{mode:<14} {name:<11} {statistics.median(values):8.0f} tokens/s "
-                f"({min(values):.0f} to {max(values):.0f})   ours is {ratio:5.2f} x   {memory:6.0f} MB",
+                f"({min(values):.0f} to {max(values):.0f})   ours is {ratio:5.2f} x   "
+                f"{memory:6.0f} MB",
                 flush=True,
             )
     return results
 
 
 def grow(args):
-    """One thing grows at a time. Nothing stops early but by its budget, so the work is known: requests x budget."""
+    """One thing grows at a time.
+
+    Nothing stops early but by its budget, so the work is known: requests x budget.
+    """
     model, prompts, _ = prepare(args.model, args.prompts, "thinking")
     model.config.max_position_embeddings = 4096  # only a limit, where positions are rotary
     results, never = [], {-1}
@@ -246,7 +251,8 @@ def main():
     settings = find_settings(args.model)
     budget = args.budget or Config(**settings).full_budget
     print(
-        f"{args.model}, {args.prompts} prompts x {args.samples}, budget {budget}, {torch.get_num_threads()} threads, "
+        f"{args.model}, {args.prompts} prompts x {args.samples}, budget {budget}, "
+        f"{torch.get_num_threads()} threads, "
         f"medians of {args.rounds}"
     )
     results = {"growth": grow(args)} if args.growth else compare(args, budget)

@@ -3,14 +3,15 @@
     python bench/roofline.py --model small --rows 512 --tokens 50
     python bench/roofline.py --model PATH --rows 64 --tokens 64        # SmolLM2-135M, say
 
-    peak       FLOP/s of a large square fp32 matmul: the best of many, before and after the rest, since machines are
-               noisy and a limit is a limit
-    decode     a step of `rows` live rows, against its matrix products alone (same shapes, same weights, one after the
-               other, nothing else), and against its FLOPs at the peak
-    training   an update on `rows` responses of `tokens` tokens, against 6 FLOPs a weight and token at the peak (prompts
-               that the update runs once for their group count once)
+    peak       FLOP/s of a large square fp32 matmul: the best of many, before and after the rest,
+               since machines are noisy and a limit is a limit
+    decode     a step of `rows` live rows, against its matrix products alone (same shapes, same
+               weights, one after the other, nothing else), and against its FLOPs at the peak
+    training   an update on `rows` responses of `tokens` tokens, against 6 FLOPs a weight and token
+               at the peak (prompts that the update runs once for their group count once)
 
-A share of 50 % means that everything else (attention, norms, sampling, the optimizer, Python) costs as much again.
+A share of 50 % means that everything else (attention, norms, sampling, the optimizer, Python) costs
+as much again.
 """
 
 import argparse
@@ -24,7 +25,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from grpo import UpdateConfig, sharing_pays, update
+from grpo import update
+from logprobs import sharing_pays
 from problems import load_split
 from rollout import generate
 from support.config import Config, find_settings
@@ -100,9 +102,9 @@ def main():
     head = model.get_output_embeddings().weight.numel()
     flops = 6 * ((weights - head) * trained + head * projected)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    options = UpdateConfig(micro_tokens=config.micro_tokens, minibatches=config.minibatches)
-    advantages = [(-1.0) ** i for i in range(len(rollouts))]
-    train = seconds(lambda: update(model, optimizer, rollouts, advantages, options), args.rounds)
+    for i, rollout in enumerate(rollouts):
+        rollout.advantage = (-1.0) ** i
+    train = seconds(lambda: update(model, optimizer, rollouts, config), args.rounds)
     peak = 2 * 2048**3 / min(fastest, *times(lambda: square @ square, 20))
 
     result = {

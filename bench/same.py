@@ -1,11 +1,13 @@
-"""Whether a short run of each recipe is the same twice, or the same as another commit makes it, bit for bit.
+"""Whether a short run of each recipe is the same twice, or the same as another commit makes it, bit
+for bit.
 
     python bench/same.py                        # each recipe twice
-    python bench/same.py --against 1f0c2d3      # here and there: does a change of the code change no behaviour?
+    python bench/same.py --against 1f0c2d3      # does a change leave all as it is?
 
-A run is the same if all its weights, its optimizer, its metrics and its table of measurements are; times are left out,
-and so are numbers that only one of the two notes down, which are listed. The threads are those that a user has. Hashes
-hold for one machine and one torch, so none is kept: both sides run here. The last line is JSON.
+A run is the same if all its weights, its optimizer, its metrics and its table of measurements are;
+times are left out, and so are numbers that only one of the two notes down, which are listed. The
+threads are those that a user has. Hashes hold for one machine and one torch, so none is kept: both
+sides run here. The last line is JSON.
 """
 
 import argparse
@@ -24,7 +26,8 @@ OPTIONS = (
     "--eval-problems 10 --eval-samples 2 --validation-problems 10 --seed 5"
 ).split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
-# As many threads as a user has: sums whose order the threads decide are the same on one thread alone.
+# As many threads as a user has: sums whose order the threads decide are the same on one thread
+# alone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 

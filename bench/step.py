@@ -1,19 +1,22 @@
-"""One GRPO step (rollouts, rewards, update) of ours against TRL's GRPOTrainer on the same work, side by side.
+"""One GRPO step (rollouts, rewards, update) of ours against TRL's GRPOTrainer on the same work,
+side by side.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 "transformers>=5.17,<6" trl mpmath tqdm
     python bench/step.py --trl-python trl/bin/python
-    python bench/step.py --trl-python trl/bin/python --prompts 8 --steps 2 --rounds 1     # a quick look
+    python bench/step.py --trl-python trl/bin/python --prompts 8 --steps 2 --rounds 1  # quick
 
-Both train models/small in fp32 on the CPU: the same prompts in the same order (thinking-free, training split),
-rollouts at temperature 1 without top-k or top-p, the same reward function, AdamW at the same constant learning rate,
-two optimizer steps a batch of rollouts, DAPO's loss with its clip range, no KL term, no checkpointing, no logging, no
-saving. Each side runs in processes of its own, in turns; the first step of each is a warm-up. TRL gets the micro-batch
-that is fastest for it in a short trial before. `above loaded` is the peak of resident memory less what was resident
-when model and trainer stood (Linux: /proc).
+Both train models/small in fp32 on the CPU: the same prompts in the same order (thinking-free,
+training split), rollouts at temperature 1 without top-k or top-p, the same reward function, AdamW
+at the same constant learning rate, two optimizer steps a batch of rollouts, DAPO's loss with its
+clip range, no KL term, no checkpointing, no logging, no saving. Each side runs in processes of its
+own, in turns; the first step of each is a warm-up. TRL gets the micro-batch that is fastest for it
+in a short trial before. `above loaded` is the peak of resident memory less what was resident when
+model and trainer stood (Linux: /proc).
 
-Not the same, since each side works as it is made: ours takes the old log-probs from its sampler, where TRL has
-another forward pass for them; ours leaves groups out of the update whose rewards are all equal, where TRL trains on
-their zeros; TRL computes the entropy and other metrics, logged or not.
+Not the same, since each side works as it is made: ours takes the old log-probs from its sampler,
+where TRL has another forward pass for them; ours leaves groups out of the update whose rewards are
+all equal, where TRL trains on their zeros; TRL computes the entropy and other metrics, logged or
+not.
 """
 
 import argparse
@@ -41,8 +44,9 @@ def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The two sides, each in a process of its own: a dict of lists, one entry a step, and what the process was like
+# --------------------------------------------------------------------------------------------------
+# The two sides, each in a process of its own: a dict of lists, one entry a step, and what the
+# process was like
 
 
 def run_ours(args, folder):
@@ -69,7 +73,7 @@ def run_ours(args, folder):
     stage, loaded, steps = stages(run.config)[0], resident_mb(), []
     for _ in range(args.steps + 1):
         started, before = time.perf_counter(), run.state.generated_tokens
-        metrics, _ = train_step(run, stage)
+        _, metrics = train_step(run, stage)
         steps.append(
             {
                 "seconds": time.perf_counter() - started,
@@ -209,7 +213,7 @@ def work(args):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The parent
 
 
@@ -273,8 +277,8 @@ def main():
         type=int,
         default=1,
         choices=(1, UPDATES),
-        help="2: TRL generates half of the batch before each update; it then is on-policy and needs no "
-        "old log-probs, which is not quite the same algorithm",
+        help="2: TRL generates half of the batch before each update; it then is on-policy and "
+        "needs no old log-probs, which is not quite the same algorithm",
     )
     parser.add_argument("--worker", choices=("ours", "trl"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -283,7 +287,8 @@ def main():
     del args.worker
     whole, tried = args.prompts * GROUP // UPDATES, {}
     print(
-        f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, {UPDATES} updates a step, "
+        f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, "
+        f"{UPDATES} updates a step, "
         f"{args.threads} threads, {args.rounds} rounds of {args.steps} steps",
         flush=True,
     )
@@ -314,7 +319,8 @@ def main():
         )
     }
     print(
-        f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}{'tokens/s':>10}{'peak MB':>9}"
+        f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}"
+        f"{'tokens/s':>10}{'peak MB':>9}"
         f"{'above loaded':>14}"
     )
     for side, row in (*table.items(), ("trl / ours", ratio)):

@@ -7,11 +7,11 @@ sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. What is outs
 over a cap raises `Refuse`; other errors of arithmetic (5/0) or of spelling (an open bracket) are
 ArithmeticError or ValueError.
 
-Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a formula
-at eight points +-1 + sin(n)/8. These are transcendental: a polynomial with rational coefficients
-that vanishes at one is zero. What enters has at most 330 bits and no intermediate value leaves
-2**-400 .. 2**400, so a difference below 2**-800 is an identity, not `\sqrt{2}+10^{-60}`. This is no
-proof for towers of nested roots.
+Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a
+formula at eight points +-1 + sin(n)/8. These are transcendental: a polynomial with rational
+coefficients that vanishes at one is zero. What enters has at most 330 bits and no intermediate
+value leaves 2**-400 .. 2**400, so a difference below 2**-800 is an identity, not
+`\sqrt{2}+10^{-60}`. This is no proof for towers of nested roots.
 
 Formulas are real functions, compared where all of both is real: `\ln x^2` is `2\ln x` and
 `\sqrt{ab}` is `\sqrt{a}\sqrt{b}`, but `\sqrt{x^2}` is `|x|` and not x.
@@ -253,7 +253,7 @@ def scale(op: str, args: tuple) -> Ordered:
 
 
 def exact(op: str, a: Fraction, b: Fraction = Fraction(1)) -> Fraction | None:
-    """A rational result, None where it may be irrational; refuses before it computes what is large."""
+    """A rational result, None where it may be irrational; refuses what is large beforehand."""
     if op in ARITHMETIC:
         result = ARITHMETIC[op](a, b)
     elif op == "^" and b.denominator == 1:
@@ -578,7 +578,7 @@ def is_name(part: list[str]) -> bool:
 
 
 def equation(parts: list[list[str]], sides: list):
-    """`x = 5` and `5 = x` are named values, `2+3 = 5` is 5, `x+y = 5` is a difference, 0 = x+y-5."""
+    """`x = 5`, `5 = x` are named values, `2+3 = 5` is 5, `x+y = 5` is a difference: 0 = x+y-5."""
     first = sides[0]
     last = sides[-1]
     first_is_name = is_name(parts[0])
@@ -692,7 +692,7 @@ def expression(reader: Reader, tight: float = 0):
 
 
 def ends_argument(token: str) -> bool:
-    r"""Whether a function's argument without brackets ends here: at the cosine in `\sin x \cos x`."""
+    r"""Whether a function's argument without brackets ends here: `\sin x \cos x` at the cosine."""
     return token[0] in OPENING or token.lstrip("\\") in FUNCTIONS
 
 

@@ -64,7 +64,7 @@ def test_every_equation_is_right_without_mistakes():
 
 
 def test_a_mistake_is_read_but_not_learnt():
-    """Exactly the wrong result is left out of the loss: what is learnt contains no false equation."""
+    """Exactly the wrong result is left out of the loss: no false equation is learnt."""
     rng, wrong = random.Random(0), 0
     for problem in draw_problems():
         pieces, _ = write_pass(problem.start, problem.ops, detail=0.5, mistake=True, rng=rng)
@@ -80,7 +80,9 @@ def test_a_mistake_is_read_but_not_learnt():
 
 
 def test_a_difference_is_noticed_and_checked_until_a_result_comes_twice():
-    """Whenever a pass arrives at another result, "Wait" follows, and the last result has come at least twice."""
+    """Whenever a pass arrives at another result, "Wait" follows, and the last result has come at
+    least twice.
+    """
     rng, waits = random.Random(0), 0
     for problem in draw_problems(600):
         text = text_of(write_work(problem, detail=0.0, check=0.85, answer=problem.answer, rng=rng))
@@ -95,7 +97,9 @@ def test_a_difference_is_noticed_and_checked_until_a_result_comes_twice():
 
 
 def test_solutions_come_from_one_distribution_in_both_modes():
-    """What stands after </think> is drawn alike with and without thinking, or RL on one mode would break the other."""
+    """What stands after </think> is drawn alike with and without thinking, or RL on one mode would
+    break the other.
+    """
     problems, rng = draw_problems(3000), random.Random(0)
     lengths = {
         thinking: [
@@ -118,7 +122,7 @@ def test_thinking_is_longer_and_shows_more_work():
     assert lengths[1] < 0.3 * lengths[0]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # SFT data
 
 
@@ -133,7 +137,9 @@ def test_the_prompt_and_the_empty_block_are_not_learnt(small):
 
 
 def test_in_thinking_mode_the_model_learns_to_open_the_block(small):
-    """The prompt ends before <think>, and <think> is the first learnt token: it should think when asked to."""
+    """The prompt ends before <think>, and <think> is the first learnt token: it should think when
+    asked to.
+    """
     _, tokenizer, _ = small
     ids, learn = encode_trace(tokenizer, draw_problems(1)[0], True, random.Random(0))
     assert tokenizer.decode([ids[learn.index(True)]]) == "<think>"
@@ -171,12 +177,14 @@ def test_padding_is_not_learnt():
     assert labels.tolist() == [[-100, 6, -100], [7, 8, 9]]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The model that is committed
 
 
 def test_the_small_model_is_small_and_ordinary():
-    """Plain transformers loads it; at most 1M parameters, a few MB, safetensors, no code, a model card."""
+    """Plain transformers loads it; at most 1M parameters, a few MB, safetensors, no code, a model
+    card.
+    """
     model = AutoModelForCausalLM.from_pretrained(SMALL)
     assert (
         model.config.model_type == "qwen3"

@@ -1,4 +1,6 @@
-"""The mutation check itself (mutants.py): it finds the right piece of code, and says what it cannot."""
+"""The mutation check itself (mutants.py): it finds the right piece of code, and says what it
+cannot.
+"""
 
 import os
 import signal

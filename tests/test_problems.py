@@ -1,4 +1,6 @@
-"""The questions of problems.py against independent solvers of their text; the loader against good and bad files."""
+"""The questions of problems.py against independent solvers of their text; the loader against good
+and bad files.
+"""
 
 import ast
 import json
@@ -25,12 +27,14 @@ from problems import (
 SPLITS = ("train", "validation", "test")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Solvers that see nothing but the question
 
 
 def calculate(expression):
-    """The exact value of an expression of whole numbers, + - * / and brackets, by Python's own parser."""
+    """The exact value of an expression of whole numbers, + - * / and brackets, by Python's own
+    parser.
+    """
     operators = {
         ast.Add: operator.add,
         ast.Sub: operator.sub,
@@ -101,7 +105,9 @@ SOLVERS = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_bundled_answer_is_right(family):
-    """An exact solver that reads the question alone arrives at each answer; every division comes out even."""
+    """An exact solver that reads the question alone arrives at each answer; every division comes
+    out even.
+    """
     problems = [p for split in SPLITS for p in load_split(split) if p.family == family]
     assert len(problems) > 1000
     wrong = [p for p in problems if SOLVERS[family](p.problem) != int(p.answer)]
@@ -122,14 +128,18 @@ class CountedRandom(random.Random):
 
 
 def test_longer_chains_are_found_and_right():
-    """Up to five operations, as promised; some sequences of them, such as five multiplications, no numbers fit."""
+    """Up to five operations, as promised; some sequences of them, such as five multiplications, no
+    numbers fit.
+    """
     rng = CountedRandom(0)
     for p in (draw_problem(rng, levels=(4, 5)) for _ in range(300)):
         assert SOLVERS[p.family](p.problem) == int(p.answer) and 0 <= int(p.answer) <= 999
 
 
 def test_start_and_ops_lead_to_the_answer():
-    """What the teacher sees is the same problem as the question: the chain of operations ends at the answer."""
+    """What the teacher sees is the same problem as the question: the chain of operations ends at
+    the answer.
+    """
     rng = random.Random(0)
     for p in (draw_problem(rng) for _ in range(500)):
         value = Fraction(p.start)
@@ -144,7 +154,7 @@ def test_start_and_ops_lead_to_the_answer():
         assert value == int(p.answer) and p.level == len(p.ops)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The bundled splits
 
 
@@ -178,7 +188,7 @@ def test_without_a_file_the_bundled_splits_are_used():
     assert [len(split) for split in load_data()] == [6000, 500, 1000]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Your own file
 
 
@@ -190,7 +200,9 @@ def write(path, *lines):
 
 
 def test_the_loader_knows_the_usual_names(tmp_path):
-    """problem, question, prompt; answer, solution, target; numbers as answers; blank lines and Windows line ends."""
+    """problem, question, prompt; answer, solution, target; numbers as answers; blank lines and
+    Windows line ends.
+    """
     path = write(
         tmp_path / "own.jsonl",
         {"problem": "a", "answer": "1"},
@@ -223,7 +235,9 @@ def test_the_loader_knows_the_usual_names(tmp_path):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_bad_line_is_named(tmp_path, line, words):
-    """The message has the file, the number of the line (blank ones counted) and what is wrong with it."""
+    """The message has the file, the number of the line (blank ones counted) and what is wrong with
+    it.
+    """
     path = write(tmp_path / "own.jsonl", {"problem": "a", "answer": "1"}, b"", line)
     with pytest.raises(DataError, match=f"own.jsonl, line 3: .*{words}"):
         load_problems(path)
@@ -248,7 +262,9 @@ def numbered(path, count):
 
 @pytest.mark.parametrize("count, held", [(10, 1), (57, 5), (6000, 500)])
 def test_own_data_is_split_without_overlap(tmp_path, count, held):
-    """A tenth, at most 500, for validation and as many for test; together the splits are the file, and they are the same each time."""
+    """A tenth, at most 500, for validation and as many for test; together the splits are the file,
+    and they are the same each time.
+    """
     splits = load_data(numbered(tmp_path / "own.jsonl", count))
     assert [len(s) for s in splits] == [count - 2 * held, held, held]
     assert {p.problem for s in splits for p in s} == {f"question {i}" for i in range(count)}
@@ -272,7 +288,7 @@ def test_a_very_small_file_is_used_whole(tmp_path, capsys):
     assert "fewer than 10" in capsys.readouterr().out
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The cursor
 
 
@@ -285,7 +301,9 @@ def test_an_epoch_visits_each_problem_once_in_an_order_of_its_own():
 
 
 def test_taking_goes_on_where_the_last_call_stopped():
-    """Pitfall: resume. 2 + 2 steps take what 4 take, across an epoch's end, and another seed takes others."""
+    """Pitfall: resume. 2 + 2 steps take what 4 take, across an epoch's end, and another seed takes
+    others.
+    """
     problems = list(range(7))
     four = take_problems(problems, 0, 20, seed=3)
     assert take_problems(problems, 0, 10, seed=3) + take_problems(problems, 10, 10, seed=3) == four

@@ -11,7 +11,7 @@ import pytest
 
 from reward import extract_answer, is_equivalent, math_reward
 
-# --- which text is the answer -------------------------------------------------------------------------
+# --- which text is the answer ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_the_last_box_with_balanced_braces_is_the_answer(text, answer):
     assert extract_answer(text) == answer
 
 
-@pytest.mark.parametrize("text", ["", "5", r"\boxed{}", r"\boxed{ }", r"\boxed{5", r"\boxed{\frac{1}{2}", r"boxed{5}"])
+@pytest.mark.parametrize(
+    "text", ["", "5", r"\boxed{}", r"\boxed{ }", r"\boxed{5", r"\boxed{\frac{1}{2}", r"boxed{5}"]
+)
 def test_no_box_an_empty_box_and_an_open_box_are_no_answer(text):
     assert extract_answer(text) is None
 
@@ -60,7 +62,7 @@ def test_the_empty_thought_of_the_thinking_free_mode_has_an_answer():
     assert math_reward("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5") == 1.0
 
 
-# --- the reward -----------------------------------------------------------------------------------------
+# --- the reward -----------------------------------------------------------------------------------
 
 
 def test_the_reward_is_one_or_zero():
@@ -91,11 +93,19 @@ def test_grading_leaves_the_precision_of_mpmath_alone():
 
 
 def test_grading_loads_no_computer_algebra():
-    code = r"import sys, reward; assert reward.is_equivalent(r'\sqrt{8}', r'2\sqrt{2}'); print('sympy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    code = (
+        r"import sys, reward; assert reward.is_equivalent(r'\sqrt{8}', r'2\sqrt{2}');"
+        "print('sympy' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )
 
 
-# --- what a policy might write --------------------------------------------------------------------------
+# --- what a policy might write --------------------------------------------------------------------
 
 HOSTILE = {
     "tower": "9^9^9^9",
@@ -153,7 +163,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_answer_is_wrong_and_quick(name):
     start = time.process_time()
-    assert [gold for gold in ("5", r"\sqrt{2}", "x+1", r"\{1,2\}") if is_equivalent(HOSTILE[name], gold)] == []
+    assert [
+        gold for gold in ("5", r"\sqrt{2}", "x+1", r"\{1,2\}") if is_equivalent(HOSTILE[name], gold)
+    ] == []
     assert time.process_time() - start < 2.0
 
 
@@ -166,7 +178,11 @@ def test_a_hostile_text_in_a_box_is_wrong_and_quick(name):
 
 def test_code_in_an_answer_is_not_executed(tmp_path):
     target = tmp_path / "executed"
-    for code in (f"open({str(target)!r}, 'w')", f"__import__('os').system('touch {target}')", f"exec(\"open('{target}','w')\")"):
+    for code in (
+        f"open({str(target)!r}, 'w')",
+        f"__import__('os').system('touch {target}')",
+        f"exec(\"open('{target}','w')\")",
+    ):
         assert not is_equivalent(code, "5")
         assert not is_equivalent(rf"\sqrt{{{code}}}", r"\sqrt{2}")
     assert not target.exists()

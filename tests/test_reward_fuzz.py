@@ -12,13 +12,18 @@ from support.answers import Refuse, read, tidy
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})
 EQUAL = [(pred, gold) for _, equal, pred, gold in CASES if equal]
-PIECES = r"""\frac{ \frac12 \sqrt{ \sqrt[3] \left( \right) \boxed{ \text{ \pm \mp \cup \infty \pi \sin \log_ \ln \binom{ \overline{
+PIECES = (
+    r"""\frac{ \frac12 \sqrt{ \sqrt[3] \left( \right) \boxed{ \text{ \pm \mp \cup \infty \pi \sin \log_ \ln \binom{ \overline{
 \begin{pmatrix} \end{pmatrix} \\ & \{ \} { } ( ) [ ] | ^ ^{ _ ! !! , ; . .. - + * / = < > <= \le \neq \approx 0 1 7 12 1,234 0.5 1e9 99999
-x y i e n abc or and not cm % $ ° √ ² ½ ∞ − ≤ </think> <think> __import__('os') lambda:""".split() + [" ", "\n", "\x00", "\x7f", "\u200b", "\ud800"]
+x y i e n abc or and not cm % $ ° √ ² ½ ∞ − ≤ </think> <think> __import__('os') lambda:""".split()
+    + [" ", "\n", "\x00", "\x7f", "\u200b", "\ud800"]
+)
 
 
 def random_text(rng: random.Random) -> str:
-    """Return a random string: pieces of LaTeX, raw characters, or a golden answer cut, doubled, nested or spoiled."""
+    """Return a random string: pieces of LaTeX, raw characters, or a golden answer cut, doubled,
+    nested or spoiled.
+    """
     kind = rng.randrange(6)
     answer = rng.choice(ANSWERS)
     at = rng.randrange(len(answer) + 1)
@@ -32,11 +37,18 @@ def random_text(rng: random.Random) -> str:
         return answer[:at] + rng.choice(PIECES) + answer[at:]
     if kind == 4:
         return (answer + rng.choice(["", "+", "^", ",", "!", r"\pm"])) * rng.randrange(2, 60)
-    return rng.choice(["(", "{", r"\sqrt{", r"\frac{1}{", r"\{", "|", "2^{", r"\sin("]) * rng.randrange(1, 200) + answer
+    return (
+        rng.choice(["(", "{", r"\sqrt{", r"\frac{1}{", r"\{", "|", "2^{", r"\sin("])
+        * rng.randrange(1, 200)
+        + answer
+    )
 
 
 def check_strings(count: int) -> float:
-    """Grade `count` random strings against golden answers; return the slowest time. An exception is a failure."""
+    """Grade `count` random strings against golden answers; return the slowest time.
+
+    An exception is a failure.
+    """
     rng, slowest = random.Random(SEED), 0.0
     for _ in range(count):
         text, gold = random_text(rng), rng.choice(ANSWERS)
@@ -52,7 +64,7 @@ def check_strings(count: int) -> float:
     return slowest
 
 
-# --- properties -----------------------------------------------------------------------------------------
+# --- properties -----------------------------------------------------------------------------------
 
 
 def test_every_answer_equals_itself():
@@ -78,7 +90,9 @@ HARMLESS = {
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_harmless_rewriting_changes_no_verdict(name):
-    assert [(pred, gold) for pred, gold in EQUAL if not is_equivalent(HARMLESS[name](pred), gold)] == []
+    assert [
+        (pred, gold) for pred, gold in EQUAL if not is_equivalent(HARMLESS[name](pred), gold)
+    ] == []
 
 
 def test_a_larger_integer_is_never_equal():
@@ -93,7 +107,12 @@ def test_a_rational_equals_all_its_spellings():
     rng = random.Random(SEED)
     for _ in range(300):
         a, b, k = rng.randrange(1, 99), rng.randrange(1, 99), rng.randrange(1, 9)
-        for text in (f"{a}/{b}", rf"\frac{{{a}}}{{{b}}}", rf"\dfrac{{{k * a}}}{{{k * b}}}", rf"{a}\cdot\frac{{1}}{{{b}}}"):
+        for text in (
+            f"{a}/{b}",
+            rf"\frac{{{a}}}{{{b}}}",
+            rf"\dfrac{{{k * a}}}{{{k * b}}}",
+            rf"{a}\cdot\frac{{1}}{{{b}}}",
+        ):
             assert is_equivalent(text, f"{k * a}/{k * b}")
 
 
@@ -106,7 +125,7 @@ def test_a_polynomial_equals_its_expansion_and_no_other():
         assert not is_equivalent(f"(x+{a})(x+{b + 1})", expanded)
 
 
-# --- random and mutated strings: no exception, bounded time -------------------------------------------
+# --- random and mutated strings: no exception, bounded time ---------------------------------------
 
 
 def test_random_strings():

@@ -1,4 +1,5 @@
-"""The golden table of the math reward, `reward_cases.tsv`: one pair a line, under the convention it shows.
+"""The golden table of the math reward, `reward_cases.tsv`: one pair a line, under the convention it
+shows.
 
 A line is `+` (equal) or `-` (not equal), the answer and the gold, separated by tabs.
 """
@@ -27,7 +28,9 @@ def read_cases(lines: list[str]) -> list[tuple[str, bool, str, str]]:
 CASES = read_cases(TABLE.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.parametrize("tag, equal, pred, gold", CASES, ids=[f"{tag} {p} | {g}" for tag, _, p, g in CASES])
+@pytest.mark.parametrize(
+    "tag, equal, pred, gold", CASES, ids=[f"{tag} {p} | {g}" for tag, _, p, g in CASES]
+)
 def test_verdict(tag, equal, pred, gold):
     assert is_equivalent(pred, gold) is equal
 
