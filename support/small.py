@@ -1,7 +1,7 @@
 """How the small model is packed: its tokenizer, its chat template, its card.
 
-The tokenizer is byte-level BPE, so that any text can be written; digits stay single, so that numbers
-are read and written digit by digit.
+The tokenizer is byte-level BPE, so that any text can be written; digits stay single, so that
+numbers are read and written digit by digit.
 """
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers

@@ -312,6 +312,16 @@ def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_
     assert metrics["shared_prompts"] == 0
 
 
+def test_chunks_of_tokens_do_not_change_the_gradient(make_model, monkeypatch):
+    """The kernel takes a few tokens at a time: each chunk has its own advantages, weights, ratios."""
+    model = make_model()
+    before = flat_weights(model)
+    gradient = naive_gradient(model, batch(ADVANTAGES), "grpo")
+    monkeypatch.setattr("logprobs.plan_chunks", lambda hidden, head, chunk: (4, hidden.dtype))
+    after, _ = weights_after(model, batch(ADVANTAGES), normalizer="grpo", **WIDE)
+    check(before - after, gradient, atol=1e-4, rtol=1e-3)
+
+
 def grouped():
     """Three prompts of unequal length with two or three responses each, of one to five tokens."""
     prompts = (
