@@ -313,7 +313,7 @@ def test_micro_batches_do_not_change_the_gradient(make_model, normalizer, micro_
 
 
 def test_chunks_of_tokens_do_not_change_the_gradient(make_model, monkeypatch):
-    """The kernel takes a few tokens at a time: each chunk has its own advantages, weights, ratios."""
+    """The kernel takes some tokens at a time: each chunk has its own advantages and weights."""
     model = make_model()
     before = flat_weights(model)
     gradient = naive_gradient(model, batch(ADVANTAGES), "grpo")
