@@ -1,5 +1,4 @@
-"""Whether a long run stays within its memory: 500 tiny steps in one process, checkpoints and
-validations included.
+"""Whether a long run stays within its memory: 500 tiny steps, checkpoints, validations included.
 
     python bench/longrun.py
 
@@ -53,43 +52,38 @@ class Watched(Run):
         self.memory.append(resident())
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=500)
-    args = parser.parse_args()
-    torch.set_num_threads(1)  # tiny steps: a second thread would only wait
-    torch.set_flush_denormal(True)
+def measure(steps):
+    """Does a run; memory after each step, and what the run was like."""
     with tempfile.TemporaryDirectory() as scratch:
-        run = new_run(OPTIONS | {"steps": args.steps, "out": f"{scratch}/run"})
+        run = new_run(OPTIONS | {"steps": steps, "out": f"{scratch}/run"})
         run.__class__ = Watched
         tfpi.train(run)
         text = (run.folder / "metrics.jsonl").read_text()
-        size, updates = len(text), sum(json.loads(line)["updates"] for line in text.splitlines())
-        seconds = run.seconds()
-    memory = np.array(run.memory)
-    steps = np.arange(1, len(memory) + 1)
-    slope = 100 * np.polyfit(steps[WARM_UP:], memory[WARM_UP:], 1)[0]
+    updates = sum(json.loads(line)["updates"] for line in text.splitlines())
+    result = {"updates": updates, "seconds": run.seconds(), "metrics_bytes": len(text)}
+    return np.array(run.memory), result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=500, help=f"more than {WARM_UP} for a slope")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # tiny steps: a second thread would only wait
+    torch.set_flush_denormal(True)
+    memory, result = measure(args.steps)
     for step in [1, *range(50, len(memory) + 1, 50)]:
         print(f"step {step:4}: {memory[step - 1]:7.1f} MB")
+    slope = None
+    if args.steps > WARM_UP + 1:
+        after = memory[WARM_UP:]
+        slope = 100 * np.polyfit(np.arange(len(after)), after, 1)[0]
+        print(f"after step {WARM_UP} memory grows by {slope:.2f} MB per 100 steps")
     print(
-        f"{args.steps} steps, {updates} updates in {seconds:.0f} s; after step {WARM_UP} memory "
-        "grows by "
-        f"{slope:.2f} MB per 100 steps; metrics.jsonl has {size / 1e3:.0f} kB"
+        f"{args.steps} steps, {result['updates']} updates in {result['seconds']:.0f} s; "
+        f"metrics.jsonl has {result['metrics_bytes'] / 1e3:.0f} kB"
     )
-    print(
-        json.dumps(
-            {
-                "bench": "longrun",
-                "steps": args.steps,
-                "updates": updates,
-                "seconds": seconds,
-                "mb_per_100_steps": slope,
-                "mb_first": memory[0],
-                "mb_last": memory[-1],
-                "metrics_bytes": size,
-            }
-        )
-    )
+    numbers = {"mb_per_100_steps": slope, "mb_first": memory[0], "mb_last": memory[-1]}
+    print(json.dumps({"bench": "longrun", "steps": args.steps} | result | numbers))
 
 
 if __name__ == "__main__":

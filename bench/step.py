@@ -1,9 +1,9 @@
-"""One GRPO step (rollouts, rewards, update) of ours against TRL's GRPOTrainer on the same work,
-side by side.
+"""One GRPO step (rollouts, rewards, update) of ours against TRL's GRPOTrainer on the same work.
 
-    python -m venv trl && trl/bin/pip install torch==2.13.0 "transformers>=5.17,<6" trl mpmath tqdm
+    python -m venv trl
+    trl/bin/pip install torch==2.13.0 "transformers>=5.17,<6" trl mpmath tqdm
     python bench/step.py --trl-python trl/bin/python
-    python bench/step.py --trl-python trl/bin/python --prompts 8 --steps 2 --rounds 1  # quick
+    python bench/step.py --trl-python trl/bin/python --prompts 8 --steps 2 --rounds 1   # quick
 
 Both train models/small in fp32 on the CPU: the same prompts in the same order (thinking-free,
 training split), rollouts at temperature 1 without top-k or top-p, the same reward function, AdamW
@@ -11,7 +11,7 @@ at the same constant learning rate, two optimizer steps a batch of rollouts, DAP
 clip range, no KL term, no checkpointing, no logging, no saving. Each side runs in processes of its
 own, in turns; the first step of each is a warm-up. TRL gets the micro-batch that is fastest for it
 in a short trial before. `above loaded` is the peak of resident memory less what was resident when
-model and trainer stood (Linux: /proc).
+model and trainer stood (Linux: /proc). The last line is JSON.
 
 Not the same, since each side works as it is made: ours takes the old log-probs from its sampler,
 where TRL has another forward pass for them; ours leaves groups out of the update whose rewards are
@@ -30,10 +30,17 @@ import tempfile
 import time
 from pathlib import Path
 
-# The parent imports nothing large: a process starts with its parent's peak memory as its own.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+# torch, and what needs it, is imported in functions: the parent must stay small, since a process
+# starts with its parent's peak of memory as its own.
 
-GROUP, UPDATES, LR, CLIP = 8, 2, 1e-4, (0.2, 0.28)
+GROUP = 8
+UPDATES = 2
+LR = 1e-4
+CLIP = (0.2, 0.28)
+TRIALS = (1, 2, 4, 8, 16)  # TRL's micro-batches: parts of the responses of an update
+COMPARED = ("seconds", "rollout_seconds", "update_seconds", "tokens", "tokens_per_second")
+COMPARED += ("peak_mb", "grown_mb")
 
 
 def resident_mb():
@@ -45,111 +52,117 @@ def peak_mb():
 
 
 # --------------------------------------------------------------------------------------------------
-# The two sides, each in a process of its own: a dict of lists, one entry a step, and what the
-# process was like
+# The two sides, each in a process of its own: a dict a step, MB when loaded, and optimizer steps
 
 
 def run_ours(args, folder):
     from support.run import new_run
     from tfpi import stages, train_step
 
-    run = new_run(
-        {
-            "model": args.model,
-            "out": str(Path(folder) / "run"),
-            "device": "cpu",
-            "budgets": str(args.budget),
-            "prompts": args.prompts,
-            "group": GROUP,
-            "draws": 1,
-            "minibatches": UPDATES,
-            "lr": LR,
-            "eps_low": CLIP[0],
-            "eps_high": CLIP[1],
-            "normalizer": "dapo",
-            "temperature": 1.0,
-        }
-    )
-    stage, loaded, steps = stages(run.config)[0], resident_mb(), []
+    options = {
+        "model": args.model,
+        "out": str(Path(folder) / "run"),
+        "device": "cpu",
+        "budgets": str(args.budget),
+        "prompts": args.prompts,
+        "group": GROUP,
+        "draws": 1,
+        "minibatches": UPDATES,
+        "lr": LR,
+        "eps_low": CLIP[0],
+        "eps_high": CLIP[1],
+        "normalizer": "dapo",
+        "temperature": 1.0,
+    }
+    run = new_run(options)
+    [stage] = stages(run.config)
+    loaded = resident_mb()
+    steps = []
     for _ in range(args.steps + 1):
-        started, before = time.perf_counter(), run.state.generated_tokens
-        _, metrics = train_step(run, stage)
-        steps.append(
-            {
-                "seconds": time.perf_counter() - started,
-                "rollout_seconds": metrics["rollout_seconds"],
-                "completions": metrics["rollouts"],
-                "tokens": run.state.generated_tokens - before,
-                "reward": metrics["reward"],
-                "flat_groups": metrics["flat_groups"],
-            }
-        )
+        started = time.perf_counter()
+        groups, metrics = train_step(run, stage)
+        step = {"seconds": time.perf_counter() - started, "completions": metrics["rollouts"]}
+        step["tokens"] = sum(len(rollout.response_ids) for group in groups for rollout in group)
+        step |= {name: metrics[name] for name in ("rollout_seconds", "reward", "flat_groups")}
+        steps.append(step)
     return steps, loaded, UPDATES * len(steps)
 
 
 def run_trl(args, folder):
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from problems import load_split, take_problems
-    from reward import math_reward
     from support.config import find_settings
     from support.model import load_model
-    from thinkfree import render
 
     settings = find_settings(args.model)
     model, tokenizer, _ = load_model(settings["model"], "cpu")
-    problems = take_problems(load_split("train"), 0, args.prompts * (args.steps + 1), seed=0)
-    data = Dataset.from_list(
-        [
-            {
-                "prompt": render(tokenizer, p.problem, settings.get("instruction", ""), False),
-                "answer": p.answer,
-            }
-            for p in problems
-        ]
+    rows = trl_rows(args, tokenizer, settings.get("instruction", ""))
+    clock = make_clock(args.prompts)
+    trainer = GRPOTrainer(
+        model,
+        clock.reward,
+        GRPOConfig(output_dir=folder, **trl_options(args)),
+        Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[clock],
     )
-    steps, total = [], args.prompts * GROUP
+    loaded = resident_mb()
+    trainer.train()
+    return clock.steps, loaded, trainer.state.global_step
 
-    def reward(completions, answer, completion_ids, **_):
-        values = [math_reward(text, gold) for text, gold in zip(completions, answer)]
-        groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
-        now = time.perf_counter()
-        steps[-1]["rollout_seconds"] += now - clock.started  # generation and rewards, as in ours
-        steps[-1]["completions"] += len(values)
-        steps[-1]["tokens"] += sum(map(len, completion_ids))
-        steps[-1]["reward"] += sum(values) / total
-        steps[-1]["flat_groups"] += sum(len(set(g)) == 1 for g in groups) / args.prompts
-        return values
+
+def trl_rows(args, tokenizer, instruction):
+    """The prompts of all steps, in the order in which ours takes them."""
+    from problems import load_split, take_problems
+    from thinkfree import render
+
+    problems = take_problems(load_split("train"), 0, args.prompts * (args.steps + 1), seed=0)
+    prompts = [render(tokenizer, p.problem, instruction, False) for p in problems]
+    return [{"prompt": text, "answer": p.answer} for text, p in zip(prompts, problems)]
+
+
+def make_clock(prompts):
+    """The reward function and the callback by which TRL's steps are measured, in one object."""
+    from transformers import TrainerCallback
+
+    from reward import math_reward
+
+    measured = ("seconds", "rollout_seconds", "completions", "tokens", "reward", "flat_groups")
 
     class Clock(TrainerCallback):
         """A step of ours is `UPDATES` steps of TRL, which counts optimizer steps."""
+
+        def __init__(self):
+            self.steps = []
 
         def on_step_begin(self, arguments, state, control, **_):
             self.started = time.perf_counter()
             if state.global_step % UPDATES == 0:
                 self.first = self.started
-                steps.append(
-                    dict.fromkeys(
-                        (
-                            "seconds",
-                            "rollout_seconds",
-                            "completions",
-                            "tokens",
-                            "reward",
-                            "flat_groups",
-                        ),
-                        0,
-                    )
-                )
+                self.steps.append(dict.fromkeys(measured, 0))
 
         def on_step_end(self, arguments, state, control, **_):
-            steps[-1]["seconds"] = time.perf_counter() - self.first
+            self.steps[-1]["seconds"] = time.perf_counter() - self.first
 
-    clock = Clock()
-    config = GRPOConfig(
-        output_dir=folder,
+        def reward(self, completions, answer, completion_ids, **_):
+            values = [math_reward(text, gold) for text, gold in zip(completions, answer)]
+            groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
+            step = self.steps[-1]
+            # Generation and rewards, as in ours.
+            step["rollout_seconds"] += time.perf_counter() - self.started
+            step["completions"] += len(values)
+            step["tokens"] += sum(map(len, completion_ids))
+            step["reward"] += sum(values) / (prompts * GROUP)
+            step["flat_groups"] += sum(len(set(group)) == 1 for group in groups) / prompts
+            return values
+
+    return Clock()
+
+
+def trl_options(args):
+    total = args.prompts * GROUP
+    return dict(
         use_cpu=True,
         bf16=False,
         seed=0,
@@ -180,12 +193,6 @@ def run_trl(args, folder):
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = GRPOTrainer(
-        model, reward, config, data, processing_class=tokenizer, callbacks=[clock]
-    )
-    loaded = resident_mb()
-    trainer.train()
-    return steps, loaded, trainer.state.global_step
 
 
 def work(args):
@@ -195,22 +202,14 @@ def work(args):
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)  # for both: Adam's smallest moments are slow as denormals
+    side = {"ours": run_ours, "trl": run_trl}[args.worker]
     with tempfile.TemporaryDirectory() as folder:
-        steps, loaded, updates = (run_ours if args.worker == "ours" else run_trl)(args, folder)
+        steps, loaded, updates = side(args, folder)
+    result = {"steps": steps, "updates": updates, "loaded_mb": loaded, "peak_mb": peak_mb()}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     if args.worker == "trl":
         versions["trl"] = sys.modules["trl"].__version__
-    print(
-        json.dumps(
-            {
-                "steps": steps,
-                "updates": updates,
-                "loaded_mb": loaded,
-                "peak_mb": peak_mb(),
-                **versions,
-            }
-        )
-    )
+    print(json.dumps(result | {"versions": versions}))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -228,12 +227,10 @@ def measure(side, args, **replaced):
         sys.exit(f"{side} failed:\n{done.stderr[-3000:]}")
     result = json.loads(done.stdout.splitlines()[-1])
     wanted = args.prompts * GROUP
-    if result["updates"] != UPDATES * len(result["steps"]) or any(
-        s["completions"] != wanted for s in result["steps"]
-    ):
-        sys.exit(
-            f"{side} did not do {wanted} completions and {UPDATES} updates in each step: {result}"
-        )
+    whole = all(step["completions"] == wanted for step in result["steps"])
+    if not whole or result["updates"] != UPDATES * len(result["steps"]):
+        work = f"{wanted} completions and {UPDATES} updates"
+        sys.exit(f"{side} did not do {work} in each step: {result}")
     result["steps"] = result["steps"][1:]
     return result
 
@@ -241,116 +238,91 @@ def measure(side, args, **replaced):
 def summarise(results):
     """Medians over all timed steps of a side's processes, and its largest memory."""
     steps = [step for result in results for step in result["steps"]]
-    median = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
-    return median | {
-        "update_seconds": statistics.median(s["seconds"] - s["rollout_seconds"] for s in steps),
-        "tokens_per_second": statistics.median(s["tokens"] / s["seconds"] for s in steps),
-        "fastest": min(s["seconds"] for s in steps),
-        "slowest": max(s["seconds"] for s in steps),
-        "peak_mb": max(r["peak_mb"] for r in results),
-        "grown_mb": max(r["peak_mb"] - r["loaded_mb"] for r in results),
-    }
+    row = {name: statistics.median(step[name] for step in steps) for name in steps[0]}
+    updates = [step["seconds"] - step["rollout_seconds"] for step in steps]
+    row["update_seconds"] = statistics.median(updates)
+    row["tokens_per_second"] = statistics.median(s["tokens"] / s["seconds"] for s in steps)
+    row["fastest"] = min(step["seconds"] for step in steps)
+    row["slowest"] = max(step["seconds"] for step in steps)
+    row["peak_mb"] = max(result["peak_mb"] for result in results)
+    row["grown_mb"] = max(result["peak_mb"] - result["loaded_mb"] for result in results)
+    return row
+
+
+def try_batches(args):
+    """Seconds of TRL's step by the size of its micro-batches."""
+    responses = args.prompts * GROUP // UPDATES
+    tried = {}
+    for batch in [responses // n for n in TRIALS if responses % n == 0]:
+        tried[batch] = summarise([measure("trl", args, trl_batch=batch, steps=2)])["seconds"]
+        print(f"trial: TRL with micro-batches of {batch}: {tried[batch]:.2f} s a step", flush=True)
+    return tried
+
+
+def print_table(table, ratio):
+    print(
+        f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}"
+        f"{'tokens/s':>10}{'peak MB':>9}{'above loaded':>14}"
+    )
+    for side, row in (*table.items(), ("trl / ours", ratio)):
+        digits = 0 if side in table else 2
+        print(
+            f"{side:<12}{row['seconds']:9.2f}{row['rollout_seconds']:12.2f}"
+            f"{row['update_seconds']:10.2f}{row['tokens']:13.{digits}f}"
+            f"{row['tokens_per_second']:10.{digits}f}{row['peak_mb']:9.{digits}f}"
+            f"{row['grown_mb']:14.{digits}f}"
+        )
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    trl = "python of an environment with TRL (default: this one)"
+    add("--trl-python", default=sys.executable, help=trl)
+    add("--model", default="small")
+    add("--prompts", type=int, default=64, help=f"prompts a step, each with {GROUP} rollouts")
+    add("--budget", type=int, default=80)
+    steps = "timed steps of each process, after one to warm up"
+    add("--steps", type=int, default=5, help=steps)
+    add("--rounds", type=int, default=2, help="processes of each side, in turns")
+    add("--threads", type=int, default=2)
+    batch = "TRL's micro-batch (default: the fastest of some)"
+    add("--trl-batch", type=int, default=0, help=batch)
+    generations = (
+        "2: TRL generates half of the batch before each update; it then is on-policy and needs no "
+        "old log-probs, which is not quite the same algorithm"
+    )
+    add("--trl-generations", type=int, default=1, choices=(1, UPDATES), help=generations)
+    add("--worker", choices=("ours", "trl"), help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--trl-python",
-        default=sys.executable,
-        help="python of an environment with TRL (default: this one)",
-    )
-    parser.add_argument("--model", default="small")
-    parser.add_argument(
-        "--prompts", type=int, default=64, help=f"prompts a step, each with {GROUP} rollouts"
-    )
-    parser.add_argument("--budget", type=int, default=80)
-    parser.add_argument(
-        "--steps", type=int, default=5, help="timed steps of each process, after one to warm up"
-    )
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each side, in turns")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--trl-batch", type=int, default=0, help="TRL's micro-batch (default: the fastest of some)"
-    )
-    parser.add_argument(
-        "--trl-generations",
-        type=int,
-        default=1,
-        choices=(1, UPDATES),
-        help="2: TRL generates half of the batch before each update; it then is on-policy and "
-        "needs no old log-probs, which is not quite the same algorithm",
-    )
-    parser.add_argument("--worker", choices=("ours", "trl"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse_arguments()
     if args.worker:
         return work(args)
     del args.worker
-    whole, tried = args.prompts * GROUP // UPDATES, {}
     print(
-        f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, "
-        f"{UPDATES} updates a step, "
-        f"{args.threads} threads, {args.rounds} rounds of {args.steps} steps",
+        f"{args.model}, {args.prompts} prompts x {GROUP}, budget {args.budget}, {UPDATES} updates "
+        f"a step, {args.threads} threads, {args.rounds} rounds of {args.steps} steps",
         flush=True,
     )
-    if not args.trl_batch:
-        for batch in (whole // n for n in (1, 2, 4, 8, 16) if whole % n == 0):
-            tried[batch] = summarise([measure("trl", args, trl_batch=batch, steps=2)])["seconds"]
-            print(
-                f"trial: TRL with micro-batches of {batch}: {tried[batch]:.2f} s a step", flush=True
-            )
-        args.trl_batch = min(tried, key=tried.get)
+    tried = {} if args.trl_batch else try_batches(args)
+    args.trl_batch = args.trl_batch or min(tried, key=tried.get)
     results = {"ours": [], "trl": []}
     for number in range(args.rounds):
         for side in results:
-            results[side].append(measure(side, args))
-            seconds = ", ".join(f"{s['seconds']:.2f}" for s in results[side][-1]["steps"])
+            result = measure(side, args)
+            results[side].append(result)
+            seconds = ", ".join(f"{step['seconds']:.2f}" for step in result["steps"])
             print(f"round {number + 1}, {side}: {seconds} s", flush=True)
     table = {side: summarise(values) for side, values in results.items()}
-    ratio = {
-        name: table["trl"][name] / table["ours"][name]
-        for name in (
-            "seconds",
-            "rollout_seconds",
-            "update_seconds",
-            "tokens",
-            "tokens_per_second",
-            "peak_mb",
-            "grown_mb",
-        )
-    }
-    print(
-        f"\n{'':<12}{'step s':>9}{'rollouts s':>12}{'update s':>10}{'tokens/step':>13}"
-        f"{'tokens/s':>10}{'peak MB':>9}"
-        f"{'above loaded':>14}"
-    )
-    for side, row in (*table.items(), ("trl / ours", ratio)):
-        digits = 2 if side not in table else 0
-        print(
-            f"{side:<12}{row['seconds']:9.2f}{row['rollout_seconds']:12.2f}{row['update_seconds']:10.2f}"
-            f"{row['tokens']:13.{digits}f}{row['tokens_per_second']:10.{digits}f}{row['peak_mb']:9.{digits}f}"
-            f"{row['grown_mb']:14.{digits}f}"
-        )
-    versions = {
-        side: {
-            n: results[side][0][n]
-            for n in ("torch", "transformers", "trl")
-            if n in results[side][0]
-        }
-        for side in results
-    }
+    ratio = {name: table["trl"][name] / table["ours"][name] for name in COMPARED}
+    print_table(table, ratio)
     options = {name: value for name, value in vars(args).items() if name != "trl_python"}
-    print(
-        json.dumps(
-            {
-                "bench": "step",
-                **options,
-                "tried": tried,
-                "versions": versions,
-                **table,
-                "ratio": ratio,
-            }
-        )
-    )
+    versions = {side: values[0]["versions"] for side, values in results.items()}
+    summary = {"bench": "step", **options, "tried": tried, "versions": versions}
+    print(json.dumps(summary | table | {"ratio": ratio}))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_concepts_import_at_their_head(name):
 def test_a_file_fits_in_one_sitting(path):
     """But for an answer's algebra, which is to be skipped at first reading."""
     lines = path.read_text(encoding="utf-8").count("\n")
-    assert path.name == "answers.py" or lines <= (420 if path.parent.name == "bench" else 350)
+    assert path.name == "answers.py" or lines <= 350
 
 
 @pytest.mark.parametrize("name", [name for name in TREES if name in CONCEPTS])
