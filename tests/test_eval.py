@@ -18,6 +18,7 @@ from eval import (
     summarise,
     verification_share,
 )
+from reward import grade
 from rollout import Rollout
 from support.config import MODES
 from support.report import report
@@ -139,7 +140,7 @@ def test_each_response_is_graded_against_its_own_problem(monkeypatch):
     assert [[r.text for r in group] for group in groups] == [texts[:2], texts[2:]]
     assert [[r.gold for r in group] for group in groups] == [["1", "1"], ["2", "2"]]
     assert [[r.correct for r in group] for group in groups] == [[True, False], [False, True]]
-    assert [[r.reward for r in group] for group in groups] == [[1, 0], [0, 1]]
+    assert all(r.reward == grade(r.text, r.gold)[1] for group in groups for r in group)
 
 
 def test_accuracy_counts_what_is_correct_not_the_reward(monkeypatch):
