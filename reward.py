@@ -45,8 +45,7 @@ def extract_answer(text: str) -> str | None:
     thought_end = text.rfind("</think>")
     if text.rfind("<think>") > thought_end:
         return None  # cut off while thinking: a box in there was not the answer yet
-    answer = ""
-    answer_start = -1
+    answer_start = answer_end = -1
     open_braces = []  # where the content of each open box starts; 0 for other braces
     for brace in BRACES.finditer(text, thought_end + 1):
         if "boxed" in brace[0]:
@@ -56,11 +55,12 @@ def extract_answer(text: str) -> str | None:
         elif brace[0] == "}" and open_braces:
             start = open_braces.pop()
             if start:
-                answer = text[start : brace.start()]
                 answer_start = start
+                answer_end = brace.start()
     if max(open_braces, default=0) > answer_start:
         return None  # the last box was never closed
-    return answer.strip() or None
+    # Cut out once, at the end: of nested boxes each would be a copy of all that is in it.
+    return text[max(answer_start, 0) : max(answer_end, 0)].strip() or None
 
 
 def is_equivalent(pred: str | None, gold: str | None) -> bool:

@@ -599,7 +599,7 @@ TABLE = {
     },
     "reward.py": {
         "extract_answer": [
-            ("the first box is the answer", "if start:", "if start and not answer:"),
+            ("the first box is the answer", "if start:", "if start and answer_end < 0:"),
             ("a box in the thought is the answer", "thought_end + 1)", "0)"),
             (
                 "an unclosed box falls back to an earlier one",
