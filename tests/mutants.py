@@ -95,8 +95,9 @@ def read_tokens(code):
             if kind not in LAYOUT:
                 places = [before[line - 1] + column for line, column in (start, end)]
                 tokens.append(Token(string, *places, start[0]))
-    except tokenize.TokenError:  # a fragment may leave a bracket open
-        pass
+    except (tokenize.TokenError, SyntaxError) as error:
+        if "multi-line statement" not in str(error):  # that is: a bracket is left open
+            raise Stale(f"{code!r} cannot be read: {error}") from None
     return tokens
 
 
@@ -251,6 +252,8 @@ def catch(forks, file=None, text=None):
         if file:
             (folder / file).write_text(text, encoding="utf-8")
         likely = [f"tests/test_{name}.py" for name in LIKELY.get(file, [])]
+        # Pytest ends with an error where a file is missing, as if the bug had been caught.
+        likely = [path for path in likely if (folder / path).exists()]
         rest = [f"--ignore={path}" for path in LEFT_OUT + likely]
         caught = run_tests(forks, folder, likely) if likely else None
         caught = caught or run_tests(forks, folder, rest)

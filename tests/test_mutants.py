@@ -57,6 +57,7 @@ def test_a_function_that_moved_is_found(root):
         ("double", "x", "y"),  # it has two
         ("double", "2", "2"),  # the new one is the same program
         ("double", "2", "2 +"),  # it is no Python
+        ("double", "if x:\n        2\n    3", "3"),  # the old one is no Python, even in part
     ],
 )
 def test_a_row_that_does_not_fit_is_named_and_the_others_run(function, old, new, root):
