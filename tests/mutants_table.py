@@ -907,11 +907,11 @@ TABLE = {
         ],
     },
     "support/answers.py": {
-        "same": [
+        "same_members": [
             (
                 "a list that contains the answer is right",
-                "contains(a, b) and contains(b, a)",
-                "contains(a, b)",
+                "a_in_b and all(any(same(x, y) for x in a.items) for y in b.items)",
+                "a_in_b",
             ),
         ],
         "same_formula": [
@@ -961,6 +961,7 @@ LIKELY = {
     "problems.py": ["problems"],
     "distill.py": ["distill"],
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
+    "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "support/config.py": ["bad_input", "run"],
     "support/disk.py": ["reliability", "run"],
     "support/memory.py": ["bad_input"],

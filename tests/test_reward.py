@@ -10,8 +10,10 @@ import time
 import pytest
 
 from reward import extract_answer, grade, is_equivalent, math_reward
+from support.spelling import RULES
 
-# --- which text is the answer ---------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# Which text is the answer
 
 
 @pytest.mark.parametrize(
@@ -62,13 +64,19 @@ def test_the_empty_thought_of_the_thinking_free_mode_has_an_answer():
     assert math_reward("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5") == 1.0
 
 
-# --- the reward -----------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# The reward
 
 
 def test_the_reward_is_one_or_zero():
     assert math_reward(r"\boxed{1/2}", r"\frac{1}{2}") == 1.0
     assert math_reward(r"\boxed{1/3}", r"\frac{1}{2}") == 0.0
     assert math_reward("no box", "5") == 0.0
+
+
+def test_a_grade_is_correctness_and_a_reward():
+    assert grade(r"\boxed{1/2}", r"\frac{1}{2}") == (True, 1.0)
+    assert grade("no box", "5") == (False, 0.0)
 
 
 def test_no_answer_is_never_right():
@@ -94,7 +102,8 @@ def test_grading_leaves_the_precision_of_mpmath_alone():
 
 def test_grading_loads_no_computer_algebra():
     code = (
-        r"import sys, reward; assert reward.is_equivalent(r'\sqrt{8}', r'2\sqrt{2}');"
+        "import sys, reward\n"
+        r"assert reward.is_equivalent(r'\sqrt{8}', r'2\sqrt{2}')" + "\n"
         "print('sympy' in sys.modules)"
     )
     assert (
@@ -105,7 +114,19 @@ def test_grading_loads_no_computer_algebra():
     )
 
 
-# --- what a policy might write --------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# The rules of plain spelling
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.before)
+def test_a_rule_does_what_its_example_says(rule):
+    """The rule alone, where its marker lets it be tried."""
+    assert rule.marker in rule.before
+    assert rule.pattern.sub(rule.replacement, rule.before) == rule.after
+
+
+# --------------------------------------------------------------------------------------------------
+# What a policy might write
 
 HOSTILE = {
     "tower": "9^9^9^9",

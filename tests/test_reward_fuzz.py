@@ -7,23 +7,23 @@ import pytest
 from test_reward_golden import CASES
 
 from reward import extract_answer, is_equivalent, math_reward
-from support.answers import Refuse, read, tidy
+from support.answers import Refuse, read
+from support.spelling import tidy
 
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})
 EQUAL = [(pred, gold) for _, equal, pred, gold in CASES if equal]
-PIECES = (
-    r"""\frac{ \frac12 \sqrt{ \sqrt[3] \left( \right) \boxed{ \text{ \pm \mp \cup \infty \pi \sin \log_ \ln \binom{ \overline{
-\begin{pmatrix} \end{pmatrix} \\ & \{ \} { } ( ) [ ] | ^ ^{ _ ! !! , ; . .. - + * / = < > <= \le \neq \approx 0 1 7 12 1,234 0.5 1e9 99999
-x y i e n abc or and not cm % $ ° √ ² ½ ∞ − ≤ </think> <think> __import__('os') lambda:""".split()
-    + [" ", "\n", "\x00", "\x7f", "\u200b", "\ud800"]
-)
+PIECES = r"""
+    \frac{ \frac12 \sqrt{ \sqrt[3] \left( \right) \boxed{ \text{ \pm \mp \cup \infty \pi \sin \log_
+    \ln \binom{ \overline{ \begin{pmatrix} \end{pmatrix} \\ & \{ \} { } ( ) [ ] | ^ ^{ _ ! !! , ; .
+    .. - + * / = < > <= \le \neq \approx 0 1 7 12 1,234 0.5 1e9 99999 x y i e n abc or and not cm %
+    $ ° √ ² ½ ∞ − ≤ </think> <think> __import__('os') lambda:
+""".split()
+PIECES += [" ", "\n", "\x00", "\x7f", "\u200b", "\ud800"]
 
 
 def random_text(rng: random.Random) -> str:
-    """Return a random string: pieces of LaTeX, raw characters, or a golden answer cut, doubled,
-    nested or spoiled.
-    """
+    """Pieces of LaTeX, raw characters, or a golden answer: cut, spoiled, repeated or nested."""
     kind = rng.randrange(6)
     answer = rng.choice(ANSWERS)
     at = rng.randrange(len(answer) + 1)
@@ -37,21 +37,20 @@ def random_text(rng: random.Random) -> str:
         return answer[:at] + rng.choice(PIECES) + answer[at:]
     if kind == 4:
         return (answer + rng.choice(["", "+", "^", ",", "!", r"\pm"])) * rng.randrange(2, 60)
-    return (
-        rng.choice(["(", "{", r"\sqrt{", r"\frac{1}{", r"\{", "|", "2^{", r"\sin("])
-        * rng.randrange(1, 200)
-        + answer
-    )
+    opening = rng.choice(["(", "{", r"\sqrt{", r"\frac{1}{", r"\{", "|", "2^{", r"\sin("])
+    return opening * rng.randrange(1, 200) + answer
 
 
 def check_strings(count: int) -> float:
-    """Grade `count` random strings against golden answers; return the slowest time.
+    """Grades `count` random strings against golden answers; returns the slowest time in seconds.
 
     An exception is a failure.
     """
-    rng, slowest = random.Random(SEED), 0.0
+    rng = random.Random(SEED)
+    slowest = 0.0
     for _ in range(count):
-        text, gold = random_text(rng), rng.choice(ANSWERS)
+        text = random_text(rng)
+        gold = rng.choice(ANSWERS)
         try:
             read(tidy(text[:1000]))  # `is_equivalent` would hide a bug
         except (Refuse, ArithmeticError, ValueError):
@@ -64,7 +63,8 @@ def check_strings(count: int) -> float:
     return slowest
 
 
-# --- properties -----------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# Properties
 
 
 def test_every_answer_equals_itself():
@@ -106,7 +106,9 @@ def test_a_larger_integer_is_never_equal():
 def test_a_rational_equals_all_its_spellings():
     rng = random.Random(SEED)
     for _ in range(300):
-        a, b, k = rng.randrange(1, 99), rng.randrange(1, 99), rng.randrange(1, 9)
+        a = rng.randrange(1, 99)
+        b = rng.randrange(1, 99)
+        k = rng.randrange(1, 9)
         for text in (
             f"{a}/{b}",
             rf"\frac{{{a}}}{{{b}}}",
@@ -119,13 +121,15 @@ def test_a_rational_equals_all_its_spellings():
 def test_a_polynomial_equals_its_expansion_and_no_other():
     rng = random.Random(SEED)
     for _ in range(100):
-        a, b = rng.randrange(1, 50), rng.randrange(1, 50)
+        a = rng.randrange(1, 50)
+        b = rng.randrange(1, 50)
         expanded = f"x^2+{a + b}x+{a * b}"
         assert is_equivalent(f"(x+{a})(x+{b})", expanded)
         assert not is_equivalent(f"(x+{a})(x+{b + 1})", expanded)
 
 
-# --- random and mutated strings: no exception, bounded time ---------------------------------------
+# --------------------------------------------------------------------------------------------------
+# Random and mutated strings: no exception, bounded time
 
 
 def test_random_strings():

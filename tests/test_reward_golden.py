@@ -1,5 +1,6 @@
-"""The golden table of the math reward, `reward_cases.tsv`: one pair a line, under the convention it
-shows.
+"""The golden table of the math reward, `reward_cases.tsv`.
+
+It has one pair a line, under the convention that the pair shows.
 
 A line is `+` (equal) or `-` (not equal), the answer and the gold, separated by tabs.
 """
@@ -15,7 +16,8 @@ TABLE = Path(__file__).parent / "reward_cases.tsv"
 
 def read_cases(lines: list[str]) -> list[tuple[str, bool, str, str]]:
     """Return (tag, verdict, answer, gold) of every line."""
-    cases, tag = [], ""
+    cases = []
+    tag = ""
     for line in filter(None, lines):
         if line.startswith("#"):
             tag = line.removeprefix("# ").split(":")[0]
