@@ -335,8 +335,13 @@ def test_every_measurement_has_the_same_random_streams(small_run, monkeypatch):
 def test_a_measurement_has_streams_that_no_step_has(small_run, monkeypatch):
     """Or the validation would see what training has just sampled."""
     seeds = []
-    monkeypatch.setattr("eval.sample_and_grade", lambda *_, seed, **__: seeds.append(seed))
-    monkeypatch.setattr("tfpi.sample_and_grade", lambda *_, seed, **__: seeds.append(seed))
+
+    def no_responses(*_, seed, **__):
+        seeds.append(seed)
+        return []
+
+    monkeypatch.setattr("eval.sample_and_grade", no_responses)
+    monkeypatch.setattr("tfpi.sample_and_grade", no_responses)
     monkeypatch.setattr("eval.summarise", lambda *_: None)
     evaluate(small_run, small_run.test[:4], False, 1, "test")
     for step in range(3):
