@@ -35,8 +35,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
-from problems import FAMILIES, allowed, apply_op, draw_problem, load_split
+from problems import FAMILIES, allowed, apply_op, draw_problem
 from support.config import PRESETS
+from support.data import load_split
 from support.small import CARD, train_tokenizer
 from thinkfree import render, render_all
 
@@ -293,16 +294,15 @@ def measure(model, tokenizer):
     options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": 4}
     problems = load_split("validation")
     answers = [p.answer for p in problems]
-    table = (
-        f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n|---|---|---|---|---|"
-    )
+    header = f"| mode | correct | tokens | truncated at {budget} | empty blocks |"
+    table = f"{header}\n|---|---|---|---|---|"
     for name, thinking in (("thinking", True), ("thinking-free", False)):
         prompts = render_all(tokenizer, problems, "", thinking)
         groups = sample_and_grade(model, tokenizer, prompts, answers, label=name, **options)
         r = summarise(tokenizer, groups)
         correct = f"{r['accuracy']:.1%} ± {r['error']:.1%}"
-        tokens = f"{r['tokens']:.0f}"
-        table += f"\n| {name} | {correct} | {tokens} | {r['truncated']:.1%} | {r['empty']:.1%} |"
+        shares = f"{r['truncated']:.1%} | {r['empty']:.1%}"
+        table += f"\n| {name} | {correct} | {r['tokens']:.0f} | {shares} |"
     return table
 
 

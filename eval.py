@@ -18,10 +18,10 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
-from problems import load_problems, load_split
 from reward import grade
 from rollout import generate, stream_seed
 from support.config import MODES, Config, find_settings
+from support.data import load_problems, load_split
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_device, default_device, load_model
 from support.report import format_row

@@ -28,9 +28,9 @@ from transformers.utils import logging
 
 from eval import evaluate, evaluate_both, mean, sample_and_grade, verification_share
 from grpo import dynamic_sampling, is_flat, set_advantages, update
-from problems import take_problems
 from rollout import check_request, stream_seed
 from support.config import parse_arguments
+from support.data import take_problems
 from support.report import describe, report
 from support.run import new_run, resumed_run, signals
 from thinkfree import check_block, render_all

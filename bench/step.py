@@ -114,7 +114,7 @@ def run_trl(args, folder):
 
 def trl_rows(args, tokenizer, instruction):
     """The prompts of all steps, in the order in which ours takes them."""
-    from problems import load_split, take_problems
+    from support.data import load_split, take_problems
     from thinkfree import render
 
     problems = take_problems(load_split("train"), 0, args.prompts * (args.steps + 1), seed=0)

@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from problems import load_data
 from support.config import FIXED, Config, check_config, find_settings, flag
+from support.data import load_data
 from support.disk import (
     flush,
     keep_steps,

@@ -7,8 +7,9 @@ import pytest
 import torch
 import transformers
 
-import problems
+import support.data
 import tfpi
+from problems import FIRST
 from rollout import Rollout
 from support.config import find_settings
 from support.model import load_model
@@ -17,16 +18,16 @@ from support.run import new_run
 THREADS = torch.get_num_threads()  # a user's
 torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
 
-load_split = problems.load_split
+load_split = support.data.load_split
 
 
 @functools.cache  # 7500 lines for each of some eighty runs take a while
 def load_first(split):
     """The bundled families alone: one added later must not change what the tiny runs train on."""
-    return [p for p in load_split(split) if p.family in problems.FIRST]
+    return [p for p in load_split(split) if p.family in FIRST]
 
 
-problems.load_split = load_first
+support.data.load_split = load_first
 
 VOCABULARY = 40
 TINY = dict(

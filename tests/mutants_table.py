@@ -701,21 +701,6 @@ TABLE = {
         ],
     },
     "problems.py": {
-        "take_problems": [
-            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
-        ],
-        "load_data": [
-            (
-                "test and validation of one's own data overlap",
-                "questions[held:2 * held])",
-                "questions[:held])",
-            ),
-            (
-                "the bundled test split is the validation split",
-                'load_split("validation"), load_split("test")',
-                'load_split("test"), load_split("validation")',
-            ),
-        ],
         "write_expression": [
             ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
         ],
@@ -746,6 +731,23 @@ TABLE = {
                 "SFT learns to repeat the token it sees",
                 "labels[:, 1:].flatten()",
                 "labels[:, :-1].flatten()",
+            ),
+        ],
+    },
+    "support/data.py": {
+        "take_problems": [
+            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
+        ],
+        "load_data": [
+            (
+                "test and validation of one's own data overlap",
+                "questions[held:2 * held])",
+                "questions[:held])",
+            ),
+            (
+                "the bundled test split is the validation split",
+                'load_split("validation"), load_split("test")',
+                'load_split("test"), load_split("validation")',
             ),
         ],
     },
@@ -963,6 +965,7 @@ LIKELY = {
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "support/config.py": ["bad_input", "run"],
+    "support/data.py": ["problems", "bad_input"],
     "support/disk.py": ["reliability", "run"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["rollout", "bad_input", "no_code"],

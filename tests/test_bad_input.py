@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerFast
 import eval as eval_module
 import tfpi
 import thinkfree
-from problems import DataError, load_data, load_problems
 from reward import grade
 from rollout import generate
+from support.data import DataError, load_data, load_problems
 from support.memory import memory_advice
 from support.model import ModelError, load_model
 from support.run import new_run, resumed_run

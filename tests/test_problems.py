@@ -12,17 +12,8 @@ from fractions import Fraction
 
 import pytest
 
-from problems import (
-    DATA,
-    FAMILIES,
-    DataError,
-    draw_problem,
-    load_data,
-    load_problems,
-    load_split,
-    take_problems,
-    write_splits,
-)
+from problems import FAMILIES, draw_problem, write_splits
+from support.data import DATA, DataError, load_data, load_problems, load_split, take_problems
 
 SPLITS = ("train", "validation", "test")
 
