@@ -35,9 +35,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
-from problems import FAMILIES, allowed, apply_op, draw_problem
+from problems import load_split
+from support.arithmetic import FAMILIES, allowed, apply_op, draw_problem
 from support.config import PRESETS
-from support.data import load_split
 from support.small import CARD, train_tokenizer
 from thinkfree import render, render_all
 

@@ -7,7 +7,7 @@ avg@k is the mean accuracy over k samples a problem, as in the paper's tables; i
 over problems, since samples of one problem are not independent. The modes are kept apart: a
 thinking-mode response whose thinking block is empty is thinking-free in disguise, and is counted in
 `empty`; `thought` is the share that really has text in its block. Left out: majority voting,
-benchmarks other than a JSONL of problems and answers.
+benchmarks that are not problems with exact answers.
 """
 
 import argparse
@@ -18,20 +18,21 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from problems import drop_copies, load_problems, load_split
 from reward import grade
-from rollout import generate, stream_seed
+from rollout import check_request, generate, stream_seed
 from support.config import MODES, Config, find_settings
-from support.data import load_problems, load_split
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_device, default_device, load_model
 from support.report import format_row
-from thinkfree import check_block, render_all
+from thinkfree import check_prompts, describe_prompts, render_all
 
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model
 # label the steps; words do for a lesson.
 VERIFICATION = re.compile(
     r"\b(check|verify|wait|double-check|recheck|make sure|let me confirm)", re.IGNORECASE
 )
+TAGS = ("<think>", "</think>")
 EMPTY = re.compile(r"\s*<think>\s*</think>")
 THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
@@ -72,10 +73,40 @@ def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, **opti
     return groups
 
 
+def leave_out_long(model, tokenizer, problems, instruction, wanted):
+    """The problems whose prompts fit into the model's context, together with a budget of tokens.
+
+    wanted: pairs (thinking, budget). The others are counted and named, unless they are more than
+    half of all: then the budget is too large, and ValueError says so.
+    """
+    context = getattr(model.config, "max_position_embeddings", None) or math.inf
+    kept = problems
+    for thinking, budget in wanted:
+        prompts = render_all(tokenizer, kept, instruction, thinking)
+        encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        fits = [len(ids) + budget <= context for ids in encoded]
+        if 2 * sum(fits) < len(problems):
+            fits = [True] * len(kept)
+        check_request(model, [ids for ids, fit in zip(encoded, fits) if fit], budget, 1.0)
+        kept = [problem for problem, fit in zip(kept, fits) if fit]
+    if len(kept) < len(problems):
+        first = next(p for p in problems if p not in kept)
+        print(
+            f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and "
+            f"budget exceed the model's context of {context} (first: {first.problem[:60]!r})"
+        )
+    return kept
+
+
 def response_text(tokenizer, prompt, rollout):
-    """The response as text, its thinking block whole: a template that opens it has half of it."""
+    """The response as text, its thinking block whole: a template that opens it has half of it.
+
+    Of special tokens, those of the block stay: a box in a thought that was cut off is no answer.
+    """
     opened = "<think>\n" if prompt.rstrip().endswith("<think>") else ""
-    return opened + tokenizer.decode(rollout.response_ids, skip_special_tokens=True)
+    tokens = tokenizer.added_tokens_decoder
+    dropped = {i for i, token in tokens.items() if token.special and token.content not in TAGS}
+    return opened + tokenizer.decode([i for i in rollout.response_ids if i not in dropped])
 
 
 def verification_share(texts):
@@ -182,7 +213,7 @@ def parse_arguments(argv):
     add("--model", default="small", help="small, a preset of tfpi.py, a hub id, or a folder")
     add("--mode", default="both", choices=("thinking", "thinking-free", "both"))
     add("-k", type=int, default=8, help="samples a problem")
-    add("--data", help="a JSONL of problems and answers; without it, the bundled test split")
+    add("--data", help="your own problems (see problems.py); without it, the bundled test split")
     add("--problems", type=int, default=250, help="how many of them, from the first on")
     add("--budget", type=int, help="in tokens; without it, that of the model's preset or run")
     add("--temperature", type=float, default=1.0, help="0 takes the likeliest token")
@@ -213,20 +244,25 @@ def evaluate_folder(args):
     settings = find_settings(args.model)
     source = settings.pop("model")
     config = Config(**settings)
-    problems = load_problems(args.data) if args.data else load_split("test")
+    budget = args.budget or config.full_budget
+    modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
+    problems = drop_copies(load_problems(args.data)) if args.data else load_split("test")
     problems = problems[: args.problems]
     model, tokenizer, stop_ids = load_model(source, args.device)
-    check_block(tokenizer)
+    check_prompts(tokenizer)
+    print("\n".join(describe_prompts(tokenizer, stop_ids)))
+    wanted = [(mode == "thinking", budget) for mode in modes]
+    problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]
     options = {
         "samples": args.k,
-        "max_new_tokens": args.budget or config.full_budget,
+        "max_new_tokens": budget,
         "stop_ids": stop_ids,
         "temperature": args.temperature,
         "seed": args.seed,
         "slots": args.slots,
     }
-    for mode in MODES if args.mode == "both" else [args.mode.replace("-", "_")]:
+    for mode in modes:
         prompts = render_all(tokenizer, problems, config.instruction, mode == "thinking")
         groups = sample_and_grade(model, tokenizer, prompts, golds, label=mode, **options)
         result = summarise(tokenizer, groups)

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays
+from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
 from support.memory import memory_advice
 from support.model import autocast
 
@@ -216,6 +216,17 @@ def batch_loss(model, hidden, tokens, rollouts, weights, config):
         hidden, head, tokens, loss_of, temperature=config.temperature
     )
     return loss, clipped, (logprobs - old).abs().mean()
+
+
+def sampler_gap(model, rollouts, temperature):
+    """The mean |difference| of the sampler's log-probs to the trainer's, nats a token."""
+    model.eval()
+    with torch.no_grad(), autocast(model.device):
+        hidden, tokens = response_states(model, rollouts)
+        head = model.get_output_embeddings().weight
+        logprobs = token_logprobs(hidden, head, tokens, temperature=temperature)
+    old = torch.tensor([p for r in rollouts for p in r.logprobs], device=logprobs.device)
+    return (logprobs - old).abs().mean().item()
 
 
 def micro_batches(items, size_of, tokens):

@@ -1,220 +1,310 @@
-"""The mathematics: questions in English with one exact answer, and their generator.
+r"""Problems: questions, each with one exact answer that the reward can check; their splits, order.
 
-The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part.
-Each is a chain of one to five integer operations. It is asked in one of four families, so that an
-operation learnt in one family helps in all:
+The paper trains on Polaris-53K. Here a data file is read as people publish them; nothing is
+accepted that could never be rewarded, since a run on such data learns nothing, in silence:
 
-    arithmetic   Compute (47 + 38) * 6 - 125.
-    story        Mia has 47 stamps. She finds 38 more. ... How many stamps does Mia have now?
-    remainder    What is the remainder when 47 * 6 + 35 is divided by 7?
-    fraction     What is 3/4 of 84? Add 17 to it.
+    question   the column problem, question, prompt, messages or query; of messages the user's turn
+    answer     the column answer, final_answer, ..., solution (ANSWERS below). Its text if that is
+               an answer; else what stands behind the last `####` of it (GSM8K), or in its last
+               `\boxed{...}` (MATH); else the next column's
 
-A problem's *level* is the number of operations. The bundled splits (data/train.jsonl,
-data/validation.jsonl, data/test.jsonl; levels 1 to 3) never share a question, and
-`python problems.py` writes them again, byte for byte.
+An answer counts if the grader itself can read it (reward.is_readable). Rows without question or
+answer are left out, counted and named; more than half of them is an error. The bundled splits
+(data/*.jsonl, by support/arithmetic.py) are written again, byte for byte, by
 
-To add a family, write a function like `write_arithmetic` and name it in FAMILIES.
+    python problems.py
 
-Left out: proofs, multiple choice, anything whose answer is not one exact value, since the reward
-must be able to check it (Section 2, RL with verifiable rewards).
+Left out: proofs, multiple choice, questions with a text or an image beside them.
 """
 
 import argparse
+import ast
+import hashlib
 import json
+import math
 import random
-from operator import add, floordiv, mod, mul, sub
-from pathlib import Path
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from support.data import DATA, Problem
+from reward import extract_answer, is_readable
+from support.arithmetic import DATA, write_splits
+from support.rows import DataError, read_rows
 
-SIZES = {"test": 1000, "validation": 500, "train": 6000}  # in the order in which they are drawn
-# The families that the bundled splits and the small model were made with. They share one stream of
-# random numbers; a family added later has its own, so that it changes none of their questions.
-FIRST = ("arithmetic", "story", "remainder", "fraction")
-LARGEST = 999  # no value of a chain is larger
-OPERATIONS = {"+": add, "-": sub, "*": mul, "/": floordiv, "%": mod}  # every division is exact
-
-
-# --------------------------------------------------------------------------------------------------
-# The generator: chains of operations
-
-
-class NoNumbers(Exception):
-    """No numbers seem to fit the operations, such as five multiplications."""
-
-
-def apply_op(value, symbol, operand):
-    """The integer result of one operation."""
-    return OPERATIONS[symbol](value, operand)
+QUESTIONS = ("problem", "question", "prompt", "messages", "query")
+ANSWERS = (
+    "answer final_answer expected_answer ground_truth correct_answer gold_answer reference_answer "
+    "gold target reward_model answers solution response messages"
+).split()
+# A question is not whole without these, and nobody here reads them.
+NEEDED = (
+    "choices options option_a opa choice_a body context passage table image images image_1 "
+    "hypothesis diagram figure"
+).split()
+# What stands for an answer where there is none.
+NO_ANSWERS = {"proof", "notfound", "not found", "n/a", "nan", "null", "unknown", "see solution"}
 
 
-def allowed(value, symbol, operand):
-    """Whether the operation keeps the chain within the mathematics that the small model is for."""
-    if symbol == "%":
-        return value >= 20
-    if symbol == "/" and (value % operand or value // operand < 2):
-        return False
-    if symbol == "*" and not 2 <= value <= 99:
-        return False
-    return 0 < apply_op(value, symbol, operand) <= LARGEST
+@dataclass(frozen=True)
+class Problem:
+    """One question and its right answer, without a box."""
+
+    problem: str
+    answer: str
+    family: str = ""
+    level: int = 0
 
 
-def draw_operand(rng, value, symbol):
-    """A number for the operation; for a division one that divides `value`, if any does."""
-    if symbol in "+-":
-        return rng.randint(11, 99)
-    if symbol == "%":
-        return rng.randint(3, 9)
-    operand = rng.randint(2, 9)
-    if symbol == "/":  # the number just drawn would seldom divide
-        divisors = [d for d in range(2, 10) if value % d == 0]
-        operand = rng.choice(divisors or [2])
-    return operand
+@dataclass
+class Data:
+    """What a run trains on, by what a stage's end is found, and what is measured."""
 
+    train: list[Problem]
+    validation: list[Problem]
+    test: list[Problem]
 
-def draw_chain(rng, symbols):
-    """Numbers for the operations: (start, ops, result). Raises NoNumbers."""
-    for _ in range(1000):
-        start = rng.randint(11, 99)
-        value = start
-        ops = []
-        for symbol in symbols:
-            operand = draw_operand(rng, value, symbol)
-            if not allowed(value, symbol, operand):
-                break
-            ops.append((symbol, operand))
-            value = apply_op(value, symbol, operand)
-        if len(ops) == len(symbols):
-            return start, tuple(ops), value
-    raise NoNumbers
+    def fingerprint(self):
+        """A hash of all questions and answers, by which a resumed run knows its data again."""
+        parts = (self.train, self.validation, self.test)
+        texts = [[(p.problem, p.answer) for p in part] for part in parts]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------
-# The generator: a function for each family. It is given the symbols of the operations, may put
-# others in their place, draws the numbers, and returns (question, start, ops, result).
-
-PEOPLE = {"Mia": "She", "Tom": "He", "Ana": "She", "Ben": "He", "Eva": "She", "Max": "He"}
-THINGS = ("stamps", "coins", "shells", "cards", "apples", "beads")
-EVENTS = {
-    "+": ("{She} finds {n} more.", "{She} buys {n} more."),
-    "-": ("{She} loses {n}.", "{She} sells {n}."),
-    "*": ("Then {she} has {n} times as many.", "The number grows {n} times."),
-    "/": ("{She} shares them among {n} friends.", "The number falls {n} times."),
-}
-REQUESTS = {
-    "+": "Add {n} to it.",
-    "-": "Take {n} from it.",
-    "*": "Multiply it by {n}.",
-    "/": "Divide it by {n}.",
-}
+# One row
 
 
-def write_expression(start, ops):
-    """`(47 + 38) * 6` for 47, + 38, * 6: brackets where the order of operations needs them."""
-    text = str(start)
-    last = ""
-    for symbol, n in ops:
-        if symbol in "*/" and last in ("+", "-"):
-            text = f"({text})"
-        text += f" {symbol} {n}"
-        last = symbol
-    return text
+class LeftOut(Exception):
+    """A row that cannot be used: the reason, which rows share, and an example."""
+
+    def __init__(self, reason, example=""):
+        super().__init__(reason)
+        self.reason = reason
+        self.example = example
 
 
-def write_arithmetic(rng, symbols):
-    """The bare expression."""
-    start, ops, result = draw_chain(rng, symbols)
-    return f"Compute {write_expression(start, ops)}.", start, ops, result
+class Gold(NamedTuple):
+    text: str
+    column: str
+    cut_out: bool  # of a worked solution
 
 
-def write_story(rng, symbols):
-    """Somebody has some things, and an event changes their number; one story in five packs them."""
-    if rng.random() < 0.2:
-        symbols = symbols[:-1] + ["%"]
-    start, ops, result = draw_chain(rng, symbols)
-    name, pronoun = rng.choice(list(PEOPLE.items()))
-    thing = rng.choice(THINGS)
-    sentences = [f"{name} has {start} {thing}."]
-    for symbol, n in ops:
-        # Drawn for every symbol, though one is used: the bundled splits were made with these draws.
-        events = {s: rng.choice(wordings) for s, wordings in EVENTS.items()}
-        events["%"] = "{She} packs them into boxes of {n}."
-        sentences.append(events[symbol].format(She=pronoun, she=pronoun.lower(), n=n))
-    end = "are left over" if symbols[-1] == "%" else f"does {name} have now"
-    sentences.append(f"How many {thing} {end}?")
-    return " ".join(sentences), start, ops, result
+def is_text(value):
+    """Whether it is text that is not blank, and that can be encoded: half a character cannot."""
+    return isinstance(value, str) and value.strip() and not re.search("[\ud800-\udfff]", value)
 
 
-def write_remainder(rng, symbols):
-    """The last operation is the remainder; the others are the expression."""
-    start, ops, result = draw_chain(rng, symbols[:-1] + ["%"])
-    *others, (_, divisor) = ops
-    expression = write_expression(start, others)
-    question = f"What is the remainder when {expression} is divided by {divisor}?"
-    return question, start, ops, result
+def unpack(value):
+    """A list or an object that a cell holds as text, such as `["0.5"]`; else the value itself.
 
-
-def write_fraction(rng, symbols):
-    """The first two operations, / 4 and * 3, are the fraction 3/4; it is always less than 1."""
-    symbols = ["/", "*"] + symbols[:-2]
-    start, ops, result = draw_chain(rng, symbols)
-    while ops[1][1] >= ops[0][1]:  # 1 or more: other numbers
-        start, ops, result = draw_chain(rng, symbols)
-    (_, denominator), (_, numerator), *others = ops
-    sentences = [f"What is {numerator}/{denominator} of {start}?"]
-    sentences += [REQUESTS[symbol].format(n=n) for symbol, n in others]
-    return " ".join(sentences), start, ops, result
-
-
-FAMILIES = {
-    "arithmetic": write_arithmetic,
-    "story": write_story,
-    "remainder": write_remainder,
-    "fraction": write_fraction,
-}
-
-
-def draw_problem(rng, levels=(1, 2, 3), families=FIRST):
-    """One Problem from a `random.Random`: family and level are uniform."""
-    family = rng.choice(families)
-    level = rng.choice(levels)
-    while True:
-        symbols = [rng.choice("++--**/") for _ in range(level)]
+    `[0, 1]` stays: it is an interval. So does what is neither JSON nor a literal of Python.
+    """
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
         try:
-            question, start, ops, result = FAMILIES[family](rng, symbols)
-        except NoNumbers:
+            found = ast.literal_eval(value.strip())  # reads constants alone: nothing is run
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return value
+    inner = found if isinstance(found, list) else [found]
+    whole = inner and all(isinstance(item, (str, dict)) for item in inner)
+    return found if whole and isinstance(found, (list, dict)) else value
+
+
+def turns(messages, role):
+    """The texts of one role's turns in a list of messages; of the parts of a turn, the text."""
+    texts = []
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") != role:
             continue
-        return Problem(question, str(result), family, len(ops), start, ops)
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [part if isinstance(part, dict) else {} for part in content]
+            if any(part.get("type", "text") != "text" for part in parts):
+                raise LeftOut("whose question is more than text")
+            content = "".join(str(part.get("text", "")) for part in parts)
+        texts.append(content)
+    return texts
 
 
-def draw_new(rng, families, count, seen):
-    """`count` problems whose questions are not among `seen`; they are added to it."""
+def find_question(row):
+    """The question of a row, and its column. Raises LeftOut."""
+    for column in NEEDED:
+        value = row.get(column)
+        if value and value == value:  # not NaN, as pandas writes what is missing
+            raise LeftOut(f"that need {column!r}, which is not read")
+    for column in QUESTIONS:
+        value = unpack(row.get(column))
+        if isinstance(value, list):
+            asked = turns(value, "user")
+            if len(asked) > 1:
+                raise LeftOut(f"whose {column!r} has several turns")
+            if turns(value, "system"):
+                column += " (without its system turn)"
+            value = asked[0] if asked else None
+        if is_text(value):
+            return value.strip(), column
+    raise LeftOut(f"without a question ({', '.join(QUESTIONS)})")
+
+
+def read_cell(value):
+    """What may be the answer in a cell, and whether it was cut out of a solution: none, or one."""
+    value = unpack(value)
+    if isinstance(value, dict):
+        value = value.get("ground_truth")
+        return [] if isinstance(value, dict) else read_cell(value)
+    if isinstance(value, list):
+        if any(isinstance(item, dict) for item in value):  # messages: a solution is the last one
+            value = turns(value, "assistant")[-1:]
+        return read_cell(value[0]) if len(value) == 1 else []
+    if type(value) in (int, float) and math.isfinite(value):
+        return [(str(int(value) if value == int(value) else value), False)]
+    if not is_text(value):
+        return []
+    if "####" in value:
+        last = value.rpartition("####")[2].strip() or " "
+        # Without the marks of GSM8K's calculator, `<<48/2=24>>`.
+        return [(re.sub("<<[^<>]*>>", "", last.splitlines()[0]).strip(), True)]
+    if boxed := extract_answer(value):
+        return [(boxed, True)]
+    return [(value.strip(), False)]
+
+
+def find_gold(row):
+    """The right answer of a row: the first that the grader can read. Raises LeftOut."""
+    seen = ""
+    for column in ANSWERS:
+        for text, cut_out in read_cell(row.get(column)):
+            if text.lower() not in NO_ANSWERS and is_readable(text):
+                return Gold(text, column, cut_out)
+            seen = seen or text
+    raise LeftOut("without an answer that the grader can read", seen)
+
+
+# --------------------------------------------------------------------------------------------------
+# A file
+
+
+def to_problem(values):
+    """(Problem, its question's column, its Gold) of a row. Raises LeftOut."""
+    row = {str(column).strip().lower(): value for column, value in values.items()}
+    question, column = find_question(row)
+    gold = find_gold(row)
+    family = row.get("family")
+    level = row.get("level")
+    problem = Problem(
+        question,
+        gold.text,
+        family if isinstance(family, str) else "",
+        level if isinstance(level, int) else 0,
+    )
+    return problem, column, gold
+
+
+def describe_left_out(left_out):
+    """Each reason, how often, and the first row that it left out: [(row, LeftOut)] as text."""
+    counts = Counter(error.reason for _, error in left_out)
+    first = {error.reason: (row, error) for row, error in reversed(left_out)}
+    parts = []
+    for reason, count in counts.most_common():
+        row, error = first[reason]
+        example = f", {error.example[:60]!r}" if error.example else ""
+        parts.append(f"{count} {reason} (first: {row.where}{example})")
+    return "; ".join(parts)
+
+
+def load_problems(source):
+    """The problems of a file or data set (support/rows.py), in its order; says what it read.
+
+    Raises DataError, naming file, line and remedy.
+    """
     problems = []
-    for _ in range(100 * count):
-        problem = draw_problem(rng, families=families)
-        if problem.problem not in seen:
-            seen.add(problem.problem)
-            problems.append(problem)
-        if len(problems) == count:
-            return problems
-    raise ValueError(f"{count} new questions are needed, and {', '.join(families)} has too few.")
+    columns = set()
+    golds = []
+    left_out = []
+    rows = read_rows(source)
+    for row in rows:
+        try:
+            problem, column, gold = to_problem(row.values)
+        except LeftOut as error:
+            left_out.append((row, error))
+            continue
+        problems.append(problem)
+        columns.add(column)
+        golds.append(gold)
+    if not rows:
+        raise DataError(f"{source}: no problems in it. Each row must have 'problem' and 'answer'.")
+    if len(left_out) * 2 > len(rows):
+        raise DataError(
+            f"{source}: {len(left_out)} of {len(rows)} rows cannot be used: "
+            f"{describe_left_out(left_out)}. Each row must have a question ('problem') and an "
+            "exact answer ('answer') that the reward can check."
+        )
+    answers = ", ".join(sorted({gold.column for gold in golds}))
+    cut_out = sum(gold.cut_out for gold in golds)
+    print(
+        f"{source}: {len(rows)} rows, questions from {', '.join(sorted(columns))}, answers from "
+        f"{answers}" + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
+    )
+    if left_out:
+        print(f"{source}: {len(left_out)} rows are left out: {describe_left_out(left_out)}")
+    return problems
 
 
-def write_splits(folder=DATA, seed=0):
-    """Writes a JSONL file for each split; no question is in two splits, or twice in one."""
-    seen = set()
-    rng = random.Random(seed)
-    splits = {split: draw_new(rng, FIRST, size, seen) for split, size in SIZES.items()}
-    for family in [family for family in FAMILIES if family not in FIRST]:
-        rng = random.Random(f"{seed} {family}")
-        for split, size in SIZES.items():
-            splits[split] += draw_new(rng, (family,), size // len(FIRST), seen)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    columns = ("problem", "answer", "family", "level")
-    for split, problems in splits.items():
-        rows = [{column: getattr(p, column) for column in columns} for p in problems]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (Path(folder) / f"{split}.jsonl").write_text(text, encoding="utf-8")
+def load_split(split):
+    """A bundled split: 'train', 'validation' or 'test'."""
+    lines = (DATA / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Problem(**json.loads(line)) for line in lines]
+
+
+# --------------------------------------------------------------------------------------------------
+# Splits and order
+
+
+def question_key(problem):
+    """What near copies of a question share: they differ in case and blanks alone."""
+    return " ".join(problem.problem.casefold().split())
+
+
+def drop_copies(problems):
+    """Each question once, the first of its copies: to measure one twice tells nothing more."""
+    return list({question_key(p): p for p in reversed(problems)}.values())[::-1]
+
+
+def load_data(source=""):
+    """The bundled splits, or the user's data, of which a tenth each (at most 500) is held out."""
+    if not source:
+        return Data(load_split("train"), load_split("validation"), load_split("test"))
+    problems = load_problems(source)
+    # Questions are split, not rows: copies of a question must not end up on both sides.
+    questions = list(dict.fromkeys(map(question_key, problems)))
+    held = min(500, len(questions) // 10)
+    if not held:
+        print(f"{source} has fewer than 10 questions: the model is measured on what it trains on.")
+        return Data(problems, drop_copies(problems), drop_copies(problems))
+    random.Random(0).shuffle(questions)  # not the run's seed: the split is the same in every run
+    validation = set(questions[:held])
+    test = set(questions[held : 2 * held])
+    return Data(
+        [p for p in problems if question_key(p) not in validation | test],
+        drop_copies([p for p in problems if question_key(p) in validation]),
+        drop_copies([p for p in problems if question_key(p) in test]),
+    )
+
+
+def take_problems(problems, cursor, count, seed):
+    """`count` problems from position `cursor` on; epochs never end, each has its own order."""
+    chosen = []
+    for position in range(cursor, cursor + count):
+        epoch, index = divmod(position, len(problems))
+        if index == 0 or not chosen:
+            order = list(range(len(problems)))
+            random.Random(f"{seed} {epoch}").shuffle(order)
+        chosen.append(problems[order[index]])
+    return chosen
 
 
 if __name__ == "__main__":

@@ -87,6 +87,23 @@ def is_equivalent(pred: str | None, gold: str | None) -> bool:
         return False
 
 
+def is_readable(gold: str) -> bool:
+    """Whether a response can earn this gold: its box earns 1, and the grader reads it.
+
+    It reads mathematics, and a few words; a sentence of prose is no answer.
+    """
+    if len(gold) > MAX_CHARS or not is_equivalent(extract_answer(f"\\boxed{{{gold}}}"), gold):
+        return False
+    text = tidy(gold)
+    if WORDS.fullmatch(text.strip("().: ").casefold()):
+        return len(text.split()) <= 5
+    try:
+        read(text)
+    except Exception:
+        return False
+    return True
+
+
 def grade(response: str, gold: str) -> tuple[bool, float]:
     """Returns (correct, reward) of a response, whose box is looked for, to a gold without one.
 

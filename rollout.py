@@ -64,6 +64,12 @@ def check_request(model, prompts, max_new_tokens, temperature):
             f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's "
             f"context of {context}; lower the budget."
         )
+    limit, kind = longest_alike(model.config)
+    if limit and longest + max_new_tokens > limit:
+        raise ValueError(
+            f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed {limit}, beyond "
+            f"which the model encodes all positions otherwise ({kind}); lower the budget."
+        )
     # Where the config lists no layer types, sliding_window decides.
     windows = getattr(model.config, "sliding_window", None)
     kinds = getattr(model.config, "layer_types", None)
@@ -72,6 +78,22 @@ def check_request(model, prompts, max_new_tokens, temperature):
             "the model has sliding-window or linear attention layers, which this sampler does not "
             "support."
         )
+
+
+def longest_alike(config):
+    """The length up to which positions are encoded alike, None if always; and by which method.
+
+    Beyond it, these encode *all* positions otherwise: a prompt's keys, cached before, would not fit
+    those of the tokens after it, nor the trainer's.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for settings in (rope, *rope.values()):  # newer configs have one for each kind of layer
+        kind = settings.get("rope_type") if isinstance(settings, dict) else None
+        if kind in ("longrope", "dynamic"):
+            own = settings.get("original_max_position_embeddings")
+            whole = getattr(config, "original_max_position_embeddings", None)
+            return own or whole or config.max_position_embeddings, kind
+    return None, ""
 
 
 def stream_seed(*numbers):

@@ -26,14 +26,23 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from eval import evaluate, evaluate_both, mean, sample_and_grade, verification_share
-from grpo import dynamic_sampling, is_flat, set_advantages, update
-from rollout import check_request, stream_seed
+from eval import (
+    evaluate,
+    evaluate_both,
+    leave_out_long,
+    mean,
+    sample_and_grade,
+    verification_share,
+)
+from grpo import dynamic_sampling, is_flat, sampler_gap, set_advantages, update
+from problems import load_data, take_problems
+from rollout import stream_seed
 from support.config import parse_arguments
-from support.data import take_problems
+from support.model import ModelError
 from support.report import describe, report
-from support.run import new_run, resumed_run, signals
-from thinkfree import check_block, render_all
+from support.run import signals
+from support.start import new_run, resumed_run
+from thinkfree import check_prompts, describe_prompts, render_all
 
 
 @dataclass(frozen=True)
@@ -200,19 +209,43 @@ def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
 # The command line
 
 
-def check_prompts(run):
-    """Refuses, before anything is written or sampled, prompts that no step could sample from."""
+MAX_GAP = 0.1  # nats; in fp32 it is below 1e-5, in bf16 a few thousandths
+
+
+def check_run(run):
+    """Refuses, before anything is written, what could only fail later, or go wrong in silence.
+
+    Leaves out problems whose prompts are too long. Raises ValueError (ModelError).
+    """
     config = run.config
-    check_block(run.tokenizer)
+    check_prompts(run.tokenizer)
     by_budget = sorted(stages(config), key=lambda stage: stage.budget)
     largest = {stage.thinking: stage.budget for stage in by_budget}
-    measured = run.validation[: config.validation_problems] + run.test[: config.eval_problems]
-    wanted = [(thinking, run.train, budget) for thinking, budget in largest.items()]
-    wanted += [(thinking, measured, config.full_budget) for thinking in (True, False)]
-    for thinking, problems, budget in wanted:
-        prompts = render_all(run.tokenizer, problems, config.instruction, thinking)
-        encoded = run.tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        check_request(run.model, encoded, budget, config.temperature)
+    measured = [(thinking, config.full_budget) for thinking in (True, False)]
+
+    def fitting(problems, wanted):
+        return leave_out_long(run.model, run.tokenizer, problems, config.instruction, wanted)
+
+    run.train = fitting(run.train, largest.items())
+    run.validation = fitting(run.validation, measured)
+    run.test = fitting(run.test, measured)
+    gap = measure_gap(run, by_budget[0])
+    if gap > MAX_GAP:
+        raise ModelError(
+            f"sampler and trainer disagree by {gap:.2f} nats a token on this model, so it would be "
+            "trained on a ratio that is wrong. Please report it, and use another model."
+        )
+
+
+def measure_gap(run, stage):
+    """How far log-probs of the sampler are from the trainer's: a few tokens, the real model."""
+    problems = run.train[:4]
+    prompts = render_all(run.tokenizer, problems, run.config.instruction, stage.thinking)
+    options = {"samples": 2, "label": "checking the sampler", "stop_ids": run.stop_ids}
+    options |= {"max_new_tokens": min(32, stage.budget), "temperature": run.config.temperature}
+    golds = [p.answer for p in problems]
+    groups = sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
+    return sampler_gap(run.model, [r for group in groups for r in group], run.config.temperature)
 
 
 def main(argv=None):
@@ -222,8 +255,9 @@ def main(argv=None):
     run = None
     try:
         with signals(lambda: run and run.ask_to_stop()):
-            run = resumed_run(given) if resume else new_run(given, check_prompts)
-            describe(run, stages(run.config))
+            make_run = resumed_run if resume else new_run
+            run = make_run(given, load_data, check_run)
+            describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))
             if train(run):
                 return report(run)
             run.save_checkpoint()

@@ -19,7 +19,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tfpi
-from support.run import Run, new_run
+from problems import load_data
+from support.run import Run
+from support.start import new_run
 
 OPTIONS = {
     "model": "small",
@@ -55,7 +57,7 @@ class Watched(Run):
 def measure(steps):
     """Does a run; memory after each step, and what the run was like."""
     with tempfile.TemporaryDirectory() as scratch:
-        run = new_run(OPTIONS | {"steps": steps, "out": f"{scratch}/run"})
+        run = new_run(OPTIONS | {"steps": steps, "out": f"{scratch}/run"}, load_data)
         run.__class__ = Watched
         tfpi.train(run)
         text = (run.folder / "metrics.jsonl").read_text()

@@ -31,9 +31,9 @@ from transformers.utils import logging
 
 import distill
 from eval import sample_and_grade, summarise
-from problems import draw_problem
+from problems import load_split
+from support.arithmetic import draw_problem
 from support.config import MODES, PRESETS
-from support.data import load_split
 from support.model import load_model
 from thinkfree import render_all
 

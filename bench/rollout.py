@@ -28,9 +28,9 @@ from transformers import GenerationConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from problems import load_split
 from rollout import generate
 from support.config import Config, find_settings
-from support.data import load_split
 from support.model import load_model
 from thinkfree import render
 

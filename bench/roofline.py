@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from grpo import update
 from logprobs import sharing_pays
+from problems import load_split
 from rollout import generate
 from support.config import Config, find_settings
-from support.data import load_split
 from support.model import load_model
 from thinkfree import render
 

@@ -56,7 +56,8 @@ def peak_mb():
 
 
 def run_ours(args, folder):
-    from support.run import new_run
+    from problems import load_data
+    from support.start import new_run
     from tfpi import stages, train_step
 
     options = {
@@ -74,7 +75,7 @@ def run_ours(args, folder):
         "normalizer": "dapo",
         "temperature": 1.0,
     }
-    run = new_run(options)
+    run = new_run(options, load_data)
     [stage] = stages(run.config)
     loaded = resident_mb()
     steps = []
@@ -114,7 +115,7 @@ def run_trl(args, folder):
 
 def trl_rows(args, tokenizer, instruction):
     """The prompts of all steps, in the order in which ours takes them."""
-    from support.data import load_split, take_problems
+    from problems import load_split, take_problems
     from thinkfree import render
 
     problems = take_problems(load_split("train"), 0, args.prompts * (args.steps + 1), seed=0)

@@ -16,8 +16,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 from directions import write_directions
 
+from problems import load_split
 from support.config import MODES
-from support.data import load_split
 
 STAGES = ("stage1", "stage2", "stage3")
 SCORES = ["thinking (%)", "tokens", "thinking-free (%)", "tokens"]

@@ -46,8 +46,8 @@ class Config:
     )
     data: str = option(
         "",
-        "your own JSONL of problems and answers, of which a tenth is held out; without it, the "
-        "bundled problems",
+        "your own problems and answers, of which a tenth is held out: JSONL, JSON, CSV, Parquet, "
+        "or a data set such as openai/gsm8k:main:train; without it, the bundled problems",
         fixed=True,
     )
     out: str = option("", "output folder; without it, runs/MODEL, or the next free name")

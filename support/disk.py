@@ -16,6 +16,7 @@ import os
 import shutil
 from dataclasses import fields
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -117,9 +118,19 @@ def read_json(path, kind):
         raise ValueError(f"{path} was not written by tfpi.py, or is damaged ({error})") from None
 
 
-def save_model(run, folder):
-    run.model.save_pretrained(folder)
+def save_model(run, folder, dtype=""):
+    """Writes an ordinary Hugging Face folder; with a dtype, such as bfloat16, of that type."""
+    weights = {}
+    if dtype:
+        cast = {}  # tied weights stay one
+        for name, value in run.model.state_dict().items():
+            cast.setdefault(value.data_ptr(), value.to(getattr(torch, dtype)))
+            weights[name] = cast[value.data_ptr()]
+    run.model.save_pretrained(folder, state_dict=weights or None)
     run.tokenizer.save_pretrained(folder)
+    if dtype:
+        path = folder / "config.json"  # which tells the type of the model, not of what was written
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2))
 
 
 def save_optimizer(run, path):

@@ -44,10 +44,16 @@ def load_model(source, device):
 
 
 def read_model(source):
-    """Model and tokenizer as transformers reads them, without running any code of their own."""
+    """Model and tokenizer as transformers reads them, without running any code of their own.
+
+    Weights are fp32 from here on; model.file_dtype is the type that they came in, such as bfloat16.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ValueError("it is an encoder-decoder, and prompts need a decoder-only model")
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        file_dtype = config.dtype
         # Whatever the file says: it may name a kernel on the hub, which is code.
         config._attn_implementation = "sdpa"
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -72,6 +78,7 @@ def read_model(source):
             f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is "
             "missing. Fetch the model again."
         )
+    model.file_dtype = str(file_dtype or torch.float32).removeprefix("torch.")
     return model, tokenizer
 
 

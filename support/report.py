@@ -26,20 +26,32 @@ def find_trouble(metrics):
     return f"{what}; {metrics['truncated']:.0%} of the responses were truncated."
 
 
+def nothing_right(steps, metrics):
+    """What to look at when no answer was right for so many steps (pitfall: rewards all 0)."""
+    return (
+        f"no right answer in {steps} steps in a row, so nothing is learnt. Look at a sample: is it "
+        f"cut off before its answer ({metrics['truncated']:.0%} are: raise the budget), is there "
+        "no \\boxed{} in it (see --instruction), or is the right answer of another form (see "
+        "--data)?"
+    )
+
+
 def format_sample(tokenizer, rollout):
     """A response behind its prompt, as the model saw it, the empty block included."""
     text = tokenizer.decode(rollout.prompt_ids) + rollout.text
     return f"(reward {rollout.reward:.0f}, answer {rollout.gold}):\n{text[:800]}"
 
 
-def describe(run, stages):
-    """The plan, printed at once."""
+def describe(run, stages, prompts):
+    """The plan, printed at once; prompts: lines on how they end (thinkfree.describe_prompts)."""
     config = run.config
     parameters = sum(p.numel() for p in run.model.parameters())
     print(
         f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.model.device}; "
         f"recipe {config.recipe}; {len(run.train)} training problems; output in {run.folder}"
     )
+    if run.state.dtype != "float32":
+        print(f"  weights are fp32 here; stages are saved in {run.state.dtype}, as they came")
     length = f"until it levels off, at most {config.stage_steps} steps"
     if config.steps:
         length = f"{config.steps} steps"
@@ -49,6 +61,7 @@ def describe(run, stages):
             f"budget {stage.budget} tokens, {config.prompts} prompts x {config.group} rollouts a "
             f"step, {length}"
         )
+    print("\n".join(f"  {line}" for line in prompts))
     if config.model == "small":
         print("  about 6 minutes on two CPU cores with the default settings")
     else:

@@ -1,6 +1,7 @@
 """A run: where it is, what it leaves on the disk, how it goes on after an interruption.
 
     runs/NAME/config.json            the options
+    runs/NAME/data.json              a hash of the questions and answers
     runs/NAME/metrics.jsonl          one line a step
     runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs
     runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with
@@ -13,26 +14,17 @@ what is killed between two checkpoints is done again from the first of them on, 
 
 import json
 import os
-import re
 import signal
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from support.config import FIXED, Config, check_config, find_settings, flag
-from support.data import load_data
 from support.disk import (
     flush,
-    keep_steps,
-    load_optimizer,
-    lock,
-    read_json,
     remove_folder,
     save_model,
     save_optimizer,
@@ -40,10 +32,11 @@ from support.disk import (
     write_json,
 )
 from support.model import default_device, is_finite, load_model
-from support.report import find_trouble, format_sample, step_line
+from support.report import find_trouble, format_sample, nothing_right, step_line
 
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
 STOPPING = b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once\n"
+WRONG_STEPS = 20  # in a row, without one right answer: the user is told
 SAMPLE_EVERY = 25  # steps of a stage between samples that are shown
 
 
@@ -63,6 +56,8 @@ class State:
     accuracy: list = field(default_factory=list)
     since_validation: list = field(default_factory=list)
     bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
+    wrong_steps: int = 0  # since the last right answer
+    dtype: str = ""  # of the weights as they came, and as the stages' models are saved
     evaluations: list = field(default_factory=list)  # before training, and after each stage
 
     def next_stage(self):
@@ -83,10 +78,13 @@ class Run:
         self.model, self.tokenizer, self.stop_ids = load_model(
             source, config.device or default_device()
         )
+        self.state.dtype = self.state.dtype or self.model.file_dtype
         # eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
         # another reason.
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.0)
-        self.train, self.validation, self.test = data
+        self.train = data.train
+        self.validation = data.validation
+        self.test = data.test
         self.started = time.monotonic() - self.state.seconds
         self.stop = False
         self.lock = None
@@ -161,6 +159,9 @@ class Run:
         self.bar.set_postfix_str(step_line(metrics))
         if trouble := find_trouble(metrics):
             self.say(f"step {state.step}: {trouble}")
+        state.wrong_steps = 0 if metrics["accuracy"] else state.wrong_steps + 1
+        if state.wrong_steps and state.wrong_steps % WRONG_STEPS == 0:
+            self.say(f"step {state.step}: {nothing_right(state.wrong_steps, metrics)}")
         if state.stage_step % SAMPLE_EVERY == 1:
             self.say(
                 f"\nstep {state.step}, a sample {format_sample(self.tokenizer, groups[0][0])}\n"
@@ -187,8 +188,9 @@ class Run:
     # Models and checkpoints
 
     def save_model(self, name):
-        """Writes the model as it is now, an ordinary Hugging Face folder, into the run's."""
-        write_folder(self.folder / name, lambda folder: save_model(self, folder))
+        """Writes the model as it is now into the run's folder, in the type that it came in."""
+        dtype = "" if self.state.dtype == "float32" else self.state.dtype
+        write_folder(self.folder / name, lambda folder: save_model(self, folder, dtype))
 
     def save_checkpoint(self):
         """Saves all that --resume needs; then removes the checkpoint before."""
@@ -227,124 +229,3 @@ def signals(ask_to_stop):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# --------------------------------------------------------------------------------------------------
-# New and resumed runs
-
-
-def run_folder(given):
-    return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
-
-
-def new_run(given, check=None):
-    """A run of the options given, in a folder of its own, which nobody has written to before.
-
-    check(run) may refuse it before anything is written. Raises ValueError or OSError.
-    """
-    model = given.get("model", "small")
-    settings = find_settings(model)
-    config = Config(**(settings | {"model": model} | given))
-    check_config(config)
-    folder = run_folder(given)
-    if os.path.lexists(folder) and config.out:
-        raise ValueError(
-            f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
-        )
-    run = Run(config, folder, settings.get("model", model), load_data(config.data))
-    if check:
-        check(run)
-    try:
-        make_folder(run)
-        run.lock = lock(run.folder)
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder} ({error.strerror or error}). "
-            "Give --out a folder that can be made."
-        ) from None
-    return run
-
-
-def make_folder(run):
-    """Makes the run's folder, or one of the next free name, with its options in it."""
-    folder = run.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside and renamed, so that there is no run without its options.
-    with tempfile.TemporaryDirectory(
-        prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as beside:
-        made = Path(beside) / "run"
-        made.mkdir()
-        write_json(made / "config.json", asdict(run.config))
-        copies = 1
-        while os.path.lexists(run.folder):
-            copies += 1
-            run.folder = folder.with_name(f"{folder.name}-{copies}")
-        os.rename(made, run.folder)
-        flush(folder.parent)
-
-
-def resumed_run(given):
-    """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
-
-    Options given again replace those of the run, but for FIXED ones.
-    """
-    folder = run_folder(given)
-    if not (folder / "config.json").exists():
-        raise ValueError(
-            f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
-            "out --resume to start one."
-        )
-    saved = asdict(read_json(folder / "config.json", Config))
-    for name in FIXED:
-        if given.get(name, saved[name]) != saved[name]:
-            raise ValueError(
-                f"the run in {folder} has {flag(name)} {saved[name]!r}, which --resume cannot "
-                f"change. Leave {flag(name)} out, or start another run."
-            )
-    config = Config(**(saved | given | {"out": saved["out"]}))
-    check_config(config)
-    locked = lock(folder)
-    run = load_checkpoint(config, folder, load_data(config.data))
-    run.lock = locked
-    if config != Config(**saved):
-        write_json(folder / "config.json", asdict(config))
-    try:
-        keep_steps(folder / "metrics.jsonl", run.state.step)
-    except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
-    return run
-
-
-def load_checkpoint(config, folder, data):
-    """The run as its newest checkpoint that can be read has it; a damaged one is put aside.
-
-    An older one is as good, only less far: the steps since are done again, alike.
-    """
-
-    def numbers(path):
-        return [int(n) for n in re.findall(r"\d+", path.name)]
-
-    damaged = []
-    for path in sorted(folder.glob("checkpoint-*"), key=numbers, reverse=True):
-        try:
-            run = Run(config, folder, str(path), data, read_json(path / "state.json", State))
-            load_optimizer(run, path / "optimizer.safetensors")
-        except ValueError as error:  # ModelError among them
-            damaged.append((path, error))
-            continue
-        for bad, error in damaged:
-            aside = folder / f"damaged-{bad.name}-{time.time_ns()}"
-            os.replace(bad, aside)
-            run.say(
-                f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from "
-                f"{path}."
-            )
-        return run
-    if damaged:
-        path, error = damaged[0]
-        raise ValueError(
-            f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or "
-            "remove it to begin the run again with --resume."
-        )
-    return Run(config, folder, find_settings(config.model)["model"], data)

@@ -7,18 +7,18 @@ import pytest
 import torch
 import transformers
 
-import support.data
+import problems
 import tfpi
-from problems import FIRST
 from rollout import Rollout
+from support import start
+from support.arithmetic import FIRST
 from support.config import find_settings
 from support.model import load_model
-from support.run import new_run
 
 THREADS = torch.get_num_threads()  # a user's
 torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
 
-load_split = support.data.load_split
+load_split = problems.load_split
 
 
 @functools.cache  # 7500 lines for each of some eighty runs take a while
@@ -27,7 +27,17 @@ def load_first(split):
     return [p for p in load_split(split) if p.family in FIRST]
 
 
-support.data.load_split = load_first
+problems.load_split = load_first
+
+
+def new_run(given, check=None):
+    """A new run of these options, as tfpi.main begins it."""
+    return start.new_run(given, problems.load_data, check)
+
+
+def resumed_run(given, check=None):
+    return start.resumed_run(given, problems.load_data, check)
+
 
 VOCABULARY = 40
 TINY = dict(

@@ -6,23 +6,38 @@ function "" is the code outside of functions. LIKELY: where a bug in a file show
 
 TABLE = {
     "thinkfree.py": {
+        "apply_template": [
+            (
+                "a template that does not think by default is not told to",
+                "enable_thinking=thinking,",
+                "",
+            ),
+            (
+                "DeepSeek-V3.1 is not told to think",
+                "enable_thinking=thinking, thinking=thinking",
+                "enable_thinking=thinking",
+            ),
+        ],
+        "check_prompts": [
+            ("an x that ends closed is accepted", "if CLOSED.search(x):", "if False:"),
+        ],
         "render": [
             (
                 "the modes are swapped",
-                "return prompt if thinking else think_free(prompt)",
-                "return think_free(prompt) if thinking else prompt",
+                "return prompt if thinking else think_free(prompt, block)",
+                "return think_free(prompt, block) if thinking else prompt",
             ),
             (
                 "the prompt of a template that opens the block is not made thinking-free",
-                "return prompt if thinking else think_free(prompt)",
-                "return prompt if thinking else prompt + EMPTY_BLOCK",
+                "return prompt if thinking else think_free(prompt, block)",
+                "return prompt if thinking else prompt + block",
             ),
         ],
         "think_free": [
             (
                 "a block that the template opens is opened twice",
-                'if prompt.rstrip().endswith("<think>"):',
-                "if False:",
+                'return OPEN.sub("", prompt) + block',
+                "return prompt + block",
             ),
         ],
     },
@@ -697,12 +712,51 @@ TABLE = {
             ),
         ],
         "evaluate_folder": [
-            ("eval.py swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
+            (
+                "eval.py swaps the modes",
+                'config.instruction, mode == "thinking"',
+                'config.instruction, mode != "thinking"',
+            ),
+        ],
+    },
+    "support/arithmetic.py": {
+        "write_expression": [
+            ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
         ],
     },
     "problems.py": {
-        "write_expression": [
-            ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
+        "find_gold": [
+            ("golds that nobody can earn are accepted", "and is_readable(text)", "and text"),
+            ("'proof' is an answer", "text.lower() not in NO_ANSWERS", "True"),
+        ],
+        "read_cell": [
+            ("the first #### counts", 'value.rpartition("####")', 'value.partition("####")'),
+            ("calculator marks reach the gold", 're.sub("<<[^<>]*>>", "",', 're.sub("<<<", "",'),
+        ],
+        "find_question": [
+            ("choices are left out of the question", "if value and value == value:", "if False:"),
+            ("the first of several turns is the question", "if len(asked) > 1:", "if False:"),
+        ],
+        "load_problems": [
+            ("any share of rows may be left out", "len(left_out) * 2 >", "len(left_out) >"),
+        ],
+        "question_key": [
+            ("case makes another question", ".casefold()", ""),
+        ],
+        "take_problems": [
+            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
+        ],
+        "load_data": [
+            (
+                "test and validation of one's own data overlap",
+                "questions[held : 2 * held])",
+                "questions[:held])",
+            ),
+            (
+                "the bundled test split is the validation split",
+                'load_split("validation"), load_split("test")',
+                'load_split("test"), load_split("validation")',
+            ),
         ],
     },
     "distill.py": {
@@ -731,23 +785,6 @@ TABLE = {
                 "SFT learns to repeat the token it sees",
                 "labels[:, 1:].flatten()",
                 "labels[:, :-1].flatten()",
-            ),
-        ],
-    },
-    "support/data.py": {
-        "take_problems": [
-            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
-        ],
-        "load_data": [
-            (
-                "test and validation of one's own data overlap",
-                "questions[held:2 * held])",
-                "questions[:held])",
-            ),
-            (
-                "the bundled test split is the validation split",
-                'load_split("validation"), load_split("test")',
-                'load_split("test"), load_split("validation")',
             ),
         ],
     },
@@ -789,6 +826,34 @@ TABLE = {
             ("a stage starts where the one before was", "self.stage_step = 0", "pass"),
             ("a stage inherits the validations of the one before", "self.accuracy = []", "pass"),
         ],
+        "Run.__init__": [
+            (
+                "resume: the clock starts again",
+                "time.monotonic() - self.state.seconds",
+                "time.monotonic()",
+            ),
+            ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
+        ],
+        "Run.save_checkpoint": [
+            ("old checkpoints stay", "if old != final:", "if False:"),
+            ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
+        ],
+        "Run.log": [
+            ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
+        ],
+        "signals": [
+            ("SIGTERM has no handler", "(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
+            (
+                "the handlers that were there do not come back",
+                "signal.signal(number, handler)",
+                "pass",
+            ),
+        ],
+        "Run.ask_to_stop": [
+            ("a second signal is answered like the first", "return False", "return True"),
+        ],
+    },
+    "support/start.py": {
         "load_checkpoint": [
             (
                 "resume: the optimizer is not restored",
@@ -825,31 +890,23 @@ TABLE = {
             ),
             ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
         ],
-        "Run.__init__": [
+        "check_same_data": [
+            ("resume: other questions are accepted", "!= data.fingerprint()", "== 0"),
+        ],
+        "new_run": [
             (
-                "resume: the clock starts again",
-                "time.monotonic() - self.state.seconds",
-                "time.monotonic()",
-            ),
-            ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
-        ],
-        "Run.save_checkpoint": [
-            ("old checkpoints stay", "if old != final:", "if False:"),
-            ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
-        ],
-        "Run.log": [
-            ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
-        ],
-        "signals": [
-            ("SIGTERM has no handler", "(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
-            (
-                "the handlers that were there do not come back",
-                "signal.signal(number, handler)",
+                "the data is not found again from another folder",
+                "config.data = absolute(config.data)",
                 "pass",
             ),
         ],
-        "Run.ask_to_stop": [
-            ("a second signal is answered like the first", "return False", "return True"),
+    },
+    "support/rows.py": {
+        "read_file": [
+            ("tabs separate nothing", 'if suffix == ".csv" else', "if True else"),
+        ],
+        "read_lines": [
+            ("blank lines are not counted", 'f"line {number}"', 'f"line {len(rows) + 1}"'),
         ],
     },
     "support/disk.py": {
@@ -952,7 +1009,7 @@ TABLE = {
 }
 
 LIKELY = {
-    "thinkfree.py": ["tfpi", "bad_input"],
+    "thinkfree.py": ["thinkfree", "tfpi"],
     "tfpi.py": ["tfpi", "run", "reliability"],
     "grpo.py": ["grpo", "logprobs", "tfpi"],
     "logprobs.py": ["logprobs", "grpo"],
@@ -960,17 +1017,19 @@ LIKELY = {
     "cache.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
     "eval.py": ["eval", "tfpi"],
-    "problems.py": ["problems"],
+    "problems.py": ["data", "problems"],
     "distill.py": ["distill"],
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "support/config.py": ["bad_input", "run"],
-    "support/data.py": ["problems", "bad_input"],
+    "support/arithmetic.py": ["problems"],
     "support/disk.py": ["reliability", "run"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["rollout", "bad_input", "no_code"],
     "support/report.py": ["eval", "run"],
+    "support/rows.py": ["data", "bad_input"],
     "support/run.py": ["reliability", "run"],
+    "support/start.py": ["reliability", "run", "data"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],
 }

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import new_run, resumed_run
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 import eval as eval_module
 import tfpi
 import thinkfree
+from problems import load_data, load_problems
 from reward import grade
 from rollout import generate
-from support.data import DataError, load_data, load_problems
 from support.memory import memory_advice
 from support.model import ModelError, load_model
-from support.run import new_run, resumed_run
+from support.rows import DataError
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,6 +131,8 @@ def test_options_of_eval(arguments, said, refuse):
 # Data
 
 
+NO_ANSWER = "without an answer that the grader can read (first: line 1"
+NO_QUESTION = "without a question (problem, question, prompt, messages, query) (first: line 1)"
 GOOD = '{"problem": "What is 1 + 1?", "answer": "2"}\n'
 
 
@@ -138,19 +141,19 @@ GOOD = '{"problem": "What is 1 + 1?", "answer": "2"}\n'
     [
         ("", "no problems in it"),
         ("\n \n", "no problems in it"),
-        (GOOD + '{"problem": "x"}', "line 2: no usable 'answer'"),
-        (GOOD + '{"answer": "2"}', "line 2: no usable 'problem'"),
-        ('{"problem": "  ", "answer": 2}', "line 1: no usable 'problem'"),
-        ('{"problem": "x", "answer": [2]}', "line 1: no usable 'answer'"),
-        ('{"problem": "x", "answer": true}', "line 1: no usable 'answer'"),
-        ('{"problem": "x", "answer": null}', "line 1: no usable 'answer'"),
-        ('{"problem": "x", "answer": NaN}', "line 1: no usable 'answer'"),
-        ('{"problem": "x", "answer": 1e999}', "line 1: no usable 'answer'"),
-        ('{"problem": "\\ud800", "answer": 2}', "line 1: no usable 'problem'"),
+        ('{"problem": "x"}', NO_ANSWER),
+        ('{"answer": "2"}', NO_QUESTION),
+        ('{"problem": "  ", "answer": 2}', NO_QUESTION),
+        ('{"problem": "x", "answer": [2, 3]}', NO_ANSWER),
+        ('{"problem": "x", "answer": true}', NO_ANSWER),
+        ('{"problem": "x", "answer": null}', NO_ANSWER),
+        ('{"problem": "x", "answer": NaN}', NO_ANSWER),
+        ('{"problem": "x", "answer": 1e999}', NO_ANSWER),
+        ('{"problem": "\\ud800", "answer": 2}', NO_QUESTION),
         (GOOD + GOOD[:20], "line 2: not JSON"),
         ("problem,answer\n1+1,2\n", "line 1: not JSON"),
-        ("[" * 100_000, "line 1: not JSON"),
-        ('["What is 1 + 1?", "2"]', "line 1: not an object"),
+        ("[" * 100_000, "not JSON"),
+        ('["What is 1 + 1?", "2"]', "row 1: not an object"),
         (GOOD.encode() + b'{"problem": "\xff", "answer": 2}', "line 2: not UTF-8"),
         (GOOD.encode("utf-16"), "line 1: not UTF-8"),
     ],
@@ -169,7 +172,7 @@ def test_lines_of_data(content, said, tmp_path):
 
 
 def test_a_folder_instead_of_a_file(tmp_path):
-    with pytest.raises(DataError, match="Give --data a JSONL file"):
+    with pytest.raises(DataError, match="is a folder or a data set .* pip install datasets"):
         load_problems(tmp_path)
 
 
@@ -198,12 +201,17 @@ def test_copies_of_a_question_stay_on_one_side(tmp_path):
             for i in range(60)
         )
     )
-    train, _, test = ({p.problem for p in part} for part in load_data(tmp_path / "data.jsonl"))
+    data = load_data(tmp_path / "data.jsonl")
+    train = {p.problem for p in data.train}
+    test = {p.problem for p in data.test}
     assert test and train.isdisjoint(test)
 
 
 # --------------------------------------------------------------------------------------------------
 # Models
+
+
+TEMPLATE = "{{ messages[0].content }}{% if add_generation_prompt %}assistant:{% endif %}"
 
 
 def word_tokenizer(words=(), **options):
@@ -212,7 +220,7 @@ def word_tokenizer(words=(), **options):
     vocabulary = models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="w1")
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(vocabulary),
-        **{"eos_token": "w2", "chat_template": "{{ messages }}"} | options,
+        **{"eos_token": "w2", "chat_template": TEMPLATE} | options,
     )
 
 
@@ -317,7 +325,7 @@ def test_pad_tokens_do_not_matter(options, save):
 
 def test_a_vocabulary_that_loses_the_empty_block():
     with pytest.raises(ModelError, match="empty thinking block"):
-        thinkfree.check_block(word_tokenizer())
+        thinkfree.check_prompts(word_tokenizer())
 
 
 def test_an_empty_block_of_several_tokens_is_fine(small):
@@ -327,8 +335,9 @@ def test_an_empty_block_of_several_tokens_is_fine(small):
     """
     letters = Tokenizer(models.BPE({c: i for i, c in enumerate("<think>/\n")}, []))
     letters.decoder = decoders.Fuse()
-    thinkfree.check_block(PreTrainedTokenizerFast(tokenizer_object=letters))
-    thinkfree.check_block(small[1])
+    letters = PreTrainedTokenizerFast(tokenizer_object=letters, chat_template=TEMPLATE)
+    thinkfree.check_prompts(letters)
+    thinkfree.check_prompts(small[1])
 
 
 def test_a_chat_template_that_fails():
@@ -355,21 +364,18 @@ def test_requests_that_cannot_be_served(model, prompts, options, said):
         generate(model, prompts, **{"max_new_tokens": 8, "stop_ids": {2}} | options)
 
 
-def test_a_problem_longer_than_the_context_is_found_before_anything_is_written(
-    tiny_options, tmp_path
-):
-    """Not in the middle of the run, at the step that draws it."""
+def test_a_problem_longer_than_the_context_is_left_out_and_counted(tiny_options, tmp_path, capsys):
+    """It stops no run, neither at the start nor at the step that draws it."""
     lines = [
         json.dumps({"problem": "Compute " + "1 + " * (600 if i == 7 else 1) + "1.", "answer": i})
         for i in range(8)
     ]
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="exceed the model's context"):
-        new_run(
-            tiny_options | {"data": str(tmp_path / "data.jsonl"), "out": str(tmp_path / "run")},
-            tfpi.check_prompts,
-        )
-    assert not (tmp_path / "run").exists()
+    data = {"data": str(tmp_path / "data.jsonl"), "out": str(tmp_path / "run")}
+    run = new_run(tiny_options | data, tfpi.check_run)
+    assert [p.answer for p in run.train] == ["0", "1", "2", "3", "4", "5", "6"]
+    said = capsys.readouterr().out
+    assert "1 of 8 problems are left out" in said and "context of 1024" in said
 
 
 def test_all_responses_truncated_is_a_message(tiny_options, tmp_path, capsys):
@@ -438,7 +444,7 @@ def test_a_run_that_cannot_be_written_to(small_run, monkeypatch):
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("support.run.keep_steps", fail)
+    monkeypatch.setattr("support.start.keep_steps", fail)
     with pytest.raises(OSError, match="cannot write to .*Read-only file system.*Make it writable"):
         resumed_run({"out": str(small_run.folder)})
 

@@ -22,9 +22,9 @@ from distill import (
     write_work,
 )
 from eval import sample_and_grade, summarise
-from problems import draw_problem
+from problems import load_split
 from reward import math_reward
-from support.data import load_split
+from support.arithmetic import draw_problem
 from thinkfree import render, render_all
 
 SMALL = Path(__file__).parent.parent / "models" / "small"

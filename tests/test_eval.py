@@ -9,6 +9,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+from tokenizers import AddedToken
 
 import eval as eval_module
 from eval import (
@@ -30,6 +31,8 @@ class Characters:
     The stop token 0 is special and leaves no text.
     """
 
+    added_tokens_decoder = {0: AddedToken("<stop>", special=True)}
+
     def __call__(self, texts, add_special_tokens):
         several = isinstance(texts, list)
         return {"input_ids": [self.encode(t) for t in texts] if several else self.encode(texts)}
@@ -37,8 +40,8 @@ class Characters:
     def encode(self, text):
         return [ord(c) for c in text]
 
-    def decode(self, ids, skip_special_tokens):
-        return "".join(chr(i) for i in ids if i or not skip_special_tokens)
+    def decode(self, ids):
+        return "".join(chr(i) for i in ids)
 
 
 class SmallAlphabet(Characters):
@@ -47,7 +50,7 @@ class SmallAlphabet(Characters):
     def encode(self, text):
         return [ord(c) % 40 for c in text]
 
-    def decode(self, ids, skip_special_tokens):
+    def decode(self, ids):
         return "".join(chr(ord("A") + i) for i in ids)
 
 
@@ -264,7 +267,7 @@ def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
     thinking, free = seen
     assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == ["thinking", "thinking-free"]
+    assert [line.split()[0] for line in printed] == ["x", "x'", "thinking", "thinking-free"]
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):

@@ -8,11 +8,11 @@ import os
 import pickle
 
 import pytest
+from conftest import resumed_run
 
 import thinkfree
 from reward import math_reward
 from support.model import ModelError, load_model
-from support.run import resumed_run
 
 
 @pytest.fixture

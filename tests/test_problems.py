@@ -12,10 +12,15 @@ from fractions import Fraction
 
 import pytest
 
-from problems import FAMILIES, draw_problem, write_splits
-from support.data import DATA, DataError, load_data, load_problems, load_split, take_problems
+from problems import load_data, load_problems, load_split, take_problems
+from support.arithmetic import DATA, FAMILIES, draw_problem, write_splits
+from support.rows import DataError
 
 SPLITS = ("train", "validation", "test")
+
+
+def parts(data):
+    return [data.train, data.validation, data.test]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -176,7 +181,7 @@ def test_every_split_has_every_family_and_level():
 
 def test_without_a_file_the_bundled_splits_are_used():
     """Training, validation, test, in this order: they differ in size."""
-    assert [len(split) for split in load_data()] == [6000, 500, 1000]
+    assert [len(split) for split in parts(load_data())] == [6000, 500, 1000]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -216,11 +221,6 @@ def test_the_loader_knows_the_usual_names(tmp_path):
     [
         (b'{"problem": "a", "answer"', "not JSON"),
         (["a", "1"], "not an object"),
-        ({"problem": "a"}, "'answer'"),
-        ({"answer": "1"}, "'problem'"),
-        ({"problem": "a", "answer": " "}, "'answer'"),
-        ({"problem": "a", "answer": True}, "'answer'"),
-        ({"problem": "a", "answer": None}, "'answer'"),
         (b'{"problem": "\xff", "answer": "1"}', "UTF-8"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -256,10 +256,10 @@ def test_own_data_is_split_without_overlap(tmp_path, count, held):
     """A tenth, at most 500, for validation and as many for test; together the splits are the file,
     and they are the same each time.
     """
-    splits = load_data(numbered(tmp_path / "own.jsonl", count))
+    splits = parts(load_data(numbered(tmp_path / "own.jsonl", count)))
     assert [len(s) for s in splits] == [count - 2 * held, held, held]
     assert {p.problem for s in splits for p in s} == {f"question {i}" for i in range(count)}
-    assert load_data(tmp_path / "own.jsonl") == splits
+    assert parts(load_data(tmp_path / "own.jsonl")) == splits
 
 
 def test_copies_of_a_question_do_not_leak(tmp_path):
@@ -268,13 +268,13 @@ def test_copies_of_a_question_do_not_leak(tmp_path):
         tmp_path / "own.jsonl",
         *({"problem": f"question {i % 50}", "answer": i % 50} for i in range(100)),
     )
-    train, validation, test = ({p.problem for p in split} for split in load_data(path))
+    train, validation, test = ({p.problem for p in split} for split in parts(load_data(path)))
     assert not train & (validation | test) and not validation & test
 
 
 def test_a_very_small_file_is_used_whole(tmp_path, capsys):
     """Below ten problems nothing can be held out, and the user is told."""
-    train, validation, test = load_data(numbered(tmp_path / "own.jsonl", 9))
+    train, validation, test = parts(load_data(numbered(tmp_path / "own.jsonl", 9)))
     assert train == validation == test and len(train) == 9
     assert "fewer than 10" in capsys.readouterr().out
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_RUN
+from conftest import TINY_RUN, new_run, resumed_run
 from safetensors.torch import load_file
 
 import support.disk as disk
 import support.run as run_module
 import tfpi
 from support.model import ModelError
-from support.run import Run, new_run, resumed_run
+from support.run import Run
 
 pytestmark = pytest.mark.usefixtures("users_threads")
 ROOT = Path(__file__).resolve().parent.parent

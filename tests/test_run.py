@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import new_run, resumed_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from support.run import new_run, resumed_run
 from tfpi import main, train
 
 ROOT = Path(__file__).parent.parent
@@ -228,7 +228,7 @@ def test_a_users_mistake_gets_one_sentence(arguments, said, tmp_path):
 
 def test_a_bad_line_of_data_is_named(tmp_path):
     data = tmp_path / "data.jsonl"
-    data.write_text('{"problem": "What is 1 + 1?", "answer": "2"}\n{"problem": "What is 1 + 2?"}\n')
+    data.write_text('{"problem": "What is 1 + 1?", "answer": "2"}\n{"problem": "What is 1\n')
     assert f"{data}, line 2" in refuse("--data", data, "--out", tmp_path / "run")
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import sequence
+from conftest import new_run, sequence
 
 import tfpi
 from eval import evaluate
 from rollout import Rollout
 from support.config import Config, find_settings
-from support.run import State, new_run
+from support.run import State
 from tfpi import (
     Stage,
     count_flops,
@@ -232,7 +232,17 @@ MEASURED = dict.fromkeys(
 )
 # What a user is shown of a step; a new metric need not stand here.
 METRICS = dict.fromkeys(
-    ("reward", "tokens", "truncated", "flat_groups", "grad_norm", "step_seconds", "skipped"), 0
+    (
+        "reward",
+        "accuracy",
+        "tokens",
+        "truncated",
+        "flat_groups",
+        "grad_norm",
+        "step_seconds",
+        "skipped",
+    ),
+    0,
 ) | {"updates": 0}
 STAGE = Stage("stage", False, 16)
 

@@ -1,0 +1,163 @@
+"""How a run begins: new, in a folder of its own, or resumed from its newest whole checkpoint.
+
+What the folder holds is described in run.py. Nothing is written before all that can be checked has
+been: options, data, model. A resumed run refuses other questions than those that it began with, and
+options that its table of measurements rests on.
+"""
+
+import os
+import re
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from support.config import FIXED, Config, check_config, find_settings, flag
+from support.disk import flush, keep_steps, load_optimizer, lock, read_json, write_json
+from support.rows import absolute
+from support.run import Run, State
+
+
+@dataclass
+class DataMark:
+    """What data.json holds: the run's data, recognised again when it is resumed."""
+
+    sha256: str = ""
+
+
+def run_folder(given):
+    return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
+
+
+def new_run(given, load_data, check=None):
+    """A run of the options given, in a folder of its own, which nobody has written to before.
+
+    load_data(config.data) reads the problems (problems.Data). check(run) may refuse the run before
+    anything is written. Raises ValueError or OSError.
+    """
+    model = given.get("model", "small")
+    settings = find_settings(model)
+    config = Config(**(settings | {"model": model} | given))
+    check_config(config)
+    config.data = absolute(config.data)  # the run may be resumed from another folder
+    folder = run_folder(given)
+    if os.path.lexists(folder) and config.out:
+        raise ValueError(
+            f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
+        )
+    data = load_data(config.data)
+    run = Run(config, folder, settings.get("model", model), data)
+    if check:
+        check(run)
+    try:
+        make_folder(run, DataMark(data.fingerprint()))
+        run.lock = lock(run.folder)
+    except OSError as error:
+        raise OSError(
+            f"cannot write to {folder} ({error.strerror or error}). "
+            "Give --out a folder that can be made."
+        ) from None
+    return run
+
+
+def make_folder(run, mark):
+    """Makes the run's folder, or one of the next free name, with its options in it."""
+    folder = run.folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Made beside and renamed, so that there is no run without its options.
+    with tempfile.TemporaryDirectory(
+        prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True
+    ) as beside:
+        made = Path(beside) / "run"
+        made.mkdir()
+        write_json(made / "config.json", asdict(run.config))
+        write_json(made / "data.json", asdict(mark))
+        copies = 1
+        while os.path.lexists(run.folder):
+            copies += 1
+            run.folder = folder.with_name(f"{folder.name}-{copies}")
+        os.rename(made, run.folder)
+        flush(folder.parent)
+
+
+def resumed_run(given, load_data, check=None):
+    """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
+
+    Options given again replace those of the run, but for FIXED ones. load_data and check are
+    new_run's.
+    """
+    folder = run_folder(given)
+    if "data" in given:
+        given = given | {"data": absolute(given["data"])}
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
+            "out --resume to start one."
+        )
+    saved = asdict(read_json(folder / "config.json", Config))
+    for name in FIXED:
+        if given.get(name, saved[name]) != saved[name]:
+            raise ValueError(
+                f"the run in {folder} has {flag(name)} {saved[name]!r}, which --resume cannot "
+                f"change. Leave {flag(name)} out, or start another run."
+            )
+    config = Config(**(saved | given | {"out": saved["out"]}))
+    check_config(config)
+    locked = lock(folder)
+    data = load_data(config.data)
+    check_same_data(folder, config, data)
+    run = load_checkpoint(config, folder, data)
+    run.lock = locked
+    if check:
+        check(run)
+    if config != Config(**saved):
+        write_json(folder / "config.json", asdict(config))
+    try:
+        keep_steps(folder / "metrics.jsonl", run.state.step)
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
+    return run
+
+
+def check_same_data(folder, config, data):
+    """Raises ValueError if the questions are not those that the run began with."""
+    path = folder / "data.json"
+    if path.exists() and read_json(path, DataMark).sha256 != data.fingerprint():
+        raise ValueError(
+            f"the questions or answers in {config.data or 'the bundled data'} are not those that "
+            f"the run in {folder} began with. Put them back, or start another run."
+        )
+
+
+def load_checkpoint(config, folder, data):
+    """The run as its newest checkpoint that can be read has it; a damaged one is put aside.
+
+    An older one is as good, only less far: the steps since are done again, alike.
+    """
+
+    def numbers(path):
+        return [int(n) for n in re.findall(r"\d+", path.name)]
+
+    damaged = []
+    for path in sorted(folder.glob("checkpoint-*"), key=numbers, reverse=True):
+        try:
+            run = Run(config, folder, str(path), data, read_json(path / "state.json", State))
+            load_optimizer(run, path / "optimizer.safetensors")
+        except ValueError as error:  # ModelError among them
+            damaged.append((path, error))
+            continue
+        for bad, error in damaged:
+            aside = folder / f"damaged-{bad.name}-{time.time_ns()}"
+            os.replace(bad, aside)
+            run.say(
+                f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from "
+                f"{path}."
+            )
+        return run
+    if damaged:
+        path, error = damaged[0]
+        raise ValueError(
+            f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or "
+            "remove it to begin the run again with --resume."
+        )
+    return Run(config, folder, find_settings(config.model)["model"], data)
