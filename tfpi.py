@@ -42,6 +42,7 @@ from support.model import ModelError
 from support.report import describe, report
 from support.run import signals
 from support.start import new_run, resumed_run
+from support.terminal import calm_streams, paste, visible
 from thinkfree import check_prompts, describe_prompts, render_all
 
 
@@ -249,6 +250,7 @@ def measure_gap(run, stage):
 
 
 def main(argv=None):
+    calm_streams()
     given, resume = parse_arguments(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading and saving
     torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
@@ -258,6 +260,8 @@ def main(argv=None):
             make_run = resumed_run if resume else new_run
             run = make_run(given, load_data, check_run)
             describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))
+            if run.state.stage == len(stages(run.config)):
+                print("This run is over. To train longer, start another from its last stage.")
             if train(run):
                 return report(run)
             run.save_checkpoint()
@@ -267,8 +271,9 @@ def main(argv=None):
     except KeyboardInterrupt:
         reason = "stopped at once."
     if run:
-        reason += f" To go on from the last checkpoint: python tfpi.py --resume --out {run.folder}"
-    sys.exit(f"tfpi: {reason}")
+        command = f"python tfpi.py --resume {paste('--out', run.folder)}"
+        reason += f" To go on from the last checkpoint: {command}"
+    sys.exit(visible(f"tfpi: {reason}"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Left out: several turns, and families that think in channels or tags of their ow
 
 import re
 
+from support.limits import comes_back, limited
 from support.model import ModelError
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
@@ -21,6 +22,9 @@ OPEN = re.compile(r"<think>\s*$")
 CHANNELS = re.compile(
     r"<\|channel\|?>|\[THINK\]|<seed:think>|◁think▷|<thought>|<\|START_THINKING\|>|<\|begin_of_thought"
 )
+SECONDS = 10  # that a template may take
+MEGABYTES = 1000
+LONGEST = 100_000  # characters that a template may add to the messages
 # Switches that stand in the system turn: what a template says that has one, on, off.
 SYSTEM_SWITCHES = (
     ("detailed thinking", "detailed thinking on", "detailed thinking off"),  # Llama-Nemotron
@@ -63,17 +67,25 @@ def apply_template(tokenizer, messages, thinking, add_generation_prompt=True):
     Pitfall: a template that does not think by default (Qwen3.5), and is not told to: x is x' then.
     """
     try:
-        return tokenizer.apply_chat_template(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            tokenize=False,
-            enable_thinking=thinking,  # most families
-            thinking=thinking,  # DeepSeek-V3.1, Granite
-        )
+        with limited(SECONDS, MEGABYTES):
+            prompt = tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=False,
+                enable_thinking=thinking,  # most families
+                thinking=thinking,  # DeepSeek-V3.1, Granite
+            )
     except Exception as error:  # a template is a program of the model's author, in a sandbox
+        reason = " ".join(str(error).split())[:200] or "it takes more memory than there may be"
         raise ModelError(
-            f"the model's chat template fails ({error}). Mend it, or use another model."
+            f"the model's chat template fails ({reason}). Mend it, or use another model."
         ) from None
+    if len(prompt) > LONGEST + sum(len(str(message["content"])) for message in messages):
+        raise ModelError(
+            f"the model's chat template makes {len(prompt)} characters of a question. Mend it, or "
+            "use another model."
+        )
+    return prompt
 
 
 def system_switch(tokenizer):
@@ -118,6 +130,11 @@ def check_prompts(tokenizer):
             "to its model. Use a model that thinks between <think> and </think>."
         )
     question = [{"role": "user", "content": "What is 1 + 1?"}]
+    if not comes_back(lambda: apply_template(tokenizer, question, True), SECONDS, MEGABYTES):
+        raise ModelError(
+            f"the model's chat template takes longer than {SECONDS} s. Mend it, or use another "
+            "model."
+        )
     opened = apply_template(tokenizer, question, True)
     if opened == apply_template(tokenizer, question, True, add_generation_prompt=False):
         raise ModelError(

@@ -67,8 +67,8 @@ def read_model(source):
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a broken file can make the libraries raise anything
-        reason = str(error).strip() or type(error).__name__
-        reason = reason.splitlines()[0].strip().removesuffix(".")
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason[:500].removesuffix(".")
         raise ModelError(
             f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a "
             "folder with config.json, a tokenizer and model.safetensors."
@@ -89,9 +89,10 @@ def check_tokenizer(source, model, tokenizer):
             f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
             "thinking block to. Use an instruction-tuned model."
         )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    largest = max(tokenizer.get_vocab().values(), default=0)  # there may be holes below it
+    if max(len(tokenizer), largest + 1) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
-            f"the tokenizer of {source!r} has {len(tokenizer)} tokens, more than its model knows. "
+            f"the tokenizer of {source!r} has tokens up to {largest}, more than its model knows. "
             "Use the tokenizer that the model was trained with."
         )
 
@@ -101,13 +102,20 @@ def find_stop_ids(source, model, tokenizer):
 
     Pitfall: a second EOS id. Models often have two, and only the generation config lists both.
     """
-    stop_ids = set()
+    named = []
     for ids in (
         tokenizer.eos_token_id,
         model.config.eos_token_id,
         getattr(model.generation_config, "eos_token_id", None),
     ):
-        stop_ids |= set(ids) if isinstance(ids, list) else {ids} - {None}
+        named += ids if isinstance(ids, list) else [ids]
+    named = [number for number in named if number is not None]
+    if not all(type(number) is int for number in named):
+        raise ModelError(
+            f"{source!r} has an eos_token_id that is no number: {named}. Mend its config.json and "
+            "generation_config.json."
+        )
+    stop_ids = set(named)
     if not stop_ids:
         raise ModelError(
             f"{source!r} names no end-of-text token, so no response would ever end. Set "

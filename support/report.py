@@ -2,6 +2,7 @@
 
 from support.config import MODES
 from support.disk import write_json
+from support.terminal import visible
 
 
 def step_line(metrics):
@@ -39,7 +40,7 @@ def nothing_right(steps, metrics):
 def format_sample(tokenizer, rollout):
     """A response behind its prompt, as the model saw it, the empty block included."""
     text = tokenizer.decode(rollout.prompt_ids) + rollout.text
-    return f"(reward {rollout.reward:.0f}, answer {rollout.gold}):\n{text[:800]}"
+    return visible(f"(reward {rollout.reward:.0f}, answer {rollout.gold}):\n{text[:800]}")
 
 
 def describe(run, stages, prompts):
@@ -80,17 +81,10 @@ def format_row(name, mode, result):
 
 
 def report(run):
-    """Of a finished run: prints its table, writes summary.json and draws its figure."""
+    """Of a finished run: writes summary.json, prints its table and draws its figure."""
     state = run.state
     table = state.evaluations
     first = table[0]["thinking"]
-    print(
-        f"\nTest problems, avg@{first['k']} of {first['problems']} problems, "
-        f"budget {run.config.full_budget}:"
-    )
-    for entry in table:
-        for mode in MODES:
-            print(format_row(entry["name"], mode, entry[mode]))
     seconds = run.seconds()
     summary = {
         "before": {mode: table[0][mode] for mode in MODES},
@@ -100,13 +94,20 @@ def report(run):
         "flops": state.flops,
         "seconds": seconds,
     }
-    write_json(run.folder / "summary.json", summary)
+    write_json(run.folder / "summary.json", summary)  # first what is kept, then what is said
+    print(
+        f"\nTest problems, avg@{first['k']} of {first['problems']} problems, "
+        f"budget {run.config.full_budget}:"
+    )
+    for entry in table:
+        for mode in MODES:
+            print(format_row(entry["name"], mode, entry[mode]))
     try:
         from support.plot import draw_run
 
         print(f"figure: {draw_run(run.folder)}")
-    except SystemExit as missing:  # matplotlib is optional
-        print(missing)
+    except (SystemExit, Exception) as error:  # optional, as matplotlib is: the run is over anyway
+        print(visible(f"no figure: {error}"))
     print(
         f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
         f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}"

@@ -14,28 +14,32 @@ what is killed between two checkpoints is done again from the first of them on, 
 
 import json
 import os
+import re
 import signal
-import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 import torch
 from tqdm import tqdm
 
 from support.disk import (
+    append_line,
     flush,
     remove_folder,
     save_model,
     save_optimizer,
     write_folder,
     write_json,
+    write_manifest,
 )
 from support.model import default_device, is_finite, load_model
 from support.report import find_trouble, format_sample, nothing_right, step_line
+from support.terminal import say_above
 
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
 STOPPING = b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once\n"
+HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 WRONG_STEPS = 20  # in a row, without one right answer: the user is told
 SAMPLE_EVERY = 25  # steps of a stage between samples that are shown
 
@@ -56,9 +60,11 @@ class State:
     accuracy: list = field(default_factory=list)
     since_validation: list = field(default_factory=list)
     bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
-    wrong_steps: int = 0  # since the last right answer
-    dtype: str = ""  # of the weights as they came, and as the stages' models are saved
     evaluations: list = field(default_factory=list)  # before training, and after each stage
+    # Newer than some checkpoints: steps since the last right answer; the type of the weights as
+    # they came, in which the stages' models are saved.
+    wrong_steps: int = field(default=0, metadata={"newer": True})
+    dtype: str = field(default="", metadata={"newer": True})
 
     def next_stage(self):
         self.stage += 1
@@ -99,8 +105,9 @@ class Run:
         if self.stop:
             return False
         self.stop = True
-        # Not print: a signal may come in the middle of another one, which cannot be entered twice.
-        os.write(2, STOPPING)
+        with suppress(OSError):  # the terminal may be gone, or whoever reads
+            # Not print: a signal may come in the middle of one, which cannot be entered twice.
+            os.write(2, STOPPING)
         return True
 
     # What a step leaves
@@ -147,8 +154,7 @@ class Run:
         path = self.folder / "metrics.jsonl"
         text = json.dumps(line, allow_nan=False)
         try:
-            with open(path, "a") as file:
-                file.write(text + "\n")
+            append_line(path, text)
         except OSError as error:
             raise OSError(f"cannot write {path} ({error.strerror}). Free space there.") from None
 
@@ -169,7 +175,7 @@ class Run:
 
     def say(self, text):
         """Prints a line above the bar."""
-        tqdm.write(text, file=sys.stderr)
+        say_above(text)
 
     def stop_if_bad(self, metrics):
         state = self.state
@@ -205,7 +211,7 @@ class Run:
             if (metrics := self.folder / "metrics.jsonl").exists():
                 flush(metrics)
             write_folder(final, self.fill_checkpoint)
-        for old in self.folder.glob("checkpoint-*"):
+        for old in checkpoints(self.folder):
             if old != final:
                 remove_folder(old)
 
@@ -213,17 +219,38 @@ class Run:
         save_model(self, folder)
         save_optimizer(self, folder / "optimizer.safetensors")
         write_json(folder / "state.json", asdict(self.state))
+        write_manifest(folder)
+
+
+def checkpoints(folder):
+    """The checkpoints in a run's folder, oldest first: names that we write, matched whole.
+
+    Whatever else is there (checkpoint-2-0-backup, checkpoint-best) is the user's.
+    """
+    found = []
+    for path in folder.iterdir():
+        numbers = re.fullmatch(r"checkpoint-(0|[1-9]\d*)-(0|[1-9]\d*)", path.name, re.ASCII)
+        if numbers and path.is_dir():
+            found.append((int(numbers[1]), int(numbers[2]), path))
+    return [path for _, _, path in sorted(found)]
 
 
 @contextmanager
 def signals(ask_to_stop):
-    """Within it, Ctrl-C and SIGTERM call ask_to_stop(), and stop at once where that is not True."""
+    """Within it, Ctrl-C and SIGTERM call ask_to_stop(), and stop at once where that is not True.
 
-    def answer(*_):
-        if not ask_to_stop():
+    So does a terminal that closes (SIGHUP, which may come twice), unless it is to be ignored, as
+    nohup has it.
+    """
+
+    def answer(number, _):
+        if not ask_to_stop() and number != HANG_UP:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if HANG_UP and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
+        numbers.append(HANG_UP)
+    before = {number: signal.signal(number, answer) for number in numbers}
     try:
         yield
     finally:

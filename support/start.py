@@ -6,16 +6,23 @@ options that its table of measurements rests on.
 """
 
 import os
-import re
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support.config import FIXED, Config, check_config, find_settings, flag
-from support.disk import flush, keep_steps, load_optimizer, lock, read_json, write_json
+from support.config import FIXED, MODES, Config, check_config, find_settings, flag
+from support.disk import (
+    check_manifest,
+    flush,
+    keep_steps,
+    load_optimizer,
+    lock,
+    read_json,
+    write_json,
+)
 from support.rows import absolute
-from support.run import Run, State
+from support.run import Run, State, checkpoints
 
 
 @dataclass
@@ -41,7 +48,7 @@ def new_run(given, load_data, check=None):
     check_config(config)
     config.data = absolute(config.data)  # the run may be resumed from another folder
     folder = run_folder(given)
-    if os.path.lexists(folder) and config.out:
+    if config.out and os.path.lexists(folder) and not is_empty(folder):
         raise ValueError(
             f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
         )
@@ -60,6 +67,11 @@ def new_run(given, load_data, check=None):
     return run
 
 
+def is_empty(folder):
+    """Whether it is a folder with nothing in it, which a run may have."""
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+
+
 def make_folder(run, mark):
     """Makes the run's folder, or one of the next free name, with its options in it."""
     folder = run.folder
@@ -73,6 +85,8 @@ def make_folder(run, mark):
         write_json(made / "config.json", asdict(run.config))
         write_json(made / "data.json", asdict(mark))
         copies = 1
+        if run.config.out and is_empty(folder):
+            folder.rmdir()
         while os.path.lexists(run.folder):
             copies += 1
             run.folder = folder.with_name(f"{folder.name}-{copies}")
@@ -103,8 +117,15 @@ def resumed_run(given, load_data, check=None):
             )
     config = Config(**(saved | given | {"out": saved["out"]}))
     check_config(config)
+    refuse_links(folder)
     locked = lock(folder)
-    data = load_data(config.data)
+    try:
+        data = load_data(config.data)
+    except ValueError as error:
+        raise ValueError(
+            f"the data of the run in {folder} cannot be read any more: {error} Put it back as it "
+            "was."
+        ) from None
     check_same_data(folder, config, data)
     run = load_checkpoint(config, folder, data)
     run.lock = locked
@@ -113,10 +134,24 @@ def resumed_run(given, load_data, check=None):
     if config != Config(**saved):
         write_json(folder / "config.json", asdict(config))
     try:
-        keep_steps(folder / "metrics.jsonl", run.state.step)
+        if aside := keep_steps(folder / "metrics.jsonl", run.state.step):
+            run.say(f"{folder / 'metrics.jsonl'} was damaged; all of it is now {aside}.")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
     return run
+
+
+def refuse_links(folder):
+    """Raises ValueError if a file of the run is a link: what it points at may be anything of yours.
+
+    A checkpoint or a stage may be one, as of a disk with more room: they are never written through.
+    """
+    for path in folder.iterdir():
+        if path.is_symlink() and not path.is_dir():
+            raise ValueError(
+                f"{path} is a link, and a run's own files never are: writing to it would change "
+                "another file. Put the file itself in its place, or remove the link."
+            )
 
 
 def check_same_data(folder, config, data):
@@ -134,15 +169,10 @@ def load_checkpoint(config, folder, data):
 
     An older one is as good, only less far: the steps since are done again, alike.
     """
-
-    def numbers(path):
-        return [int(n) for n in re.findall(r"\d+", path.name)]
-
     damaged = []
-    for path in sorted(folder.glob("checkpoint-*"), key=numbers, reverse=True):
+    for path in reversed(checkpoints(folder)):
         try:
-            run = Run(config, folder, str(path), data, read_json(path / "state.json", State))
-            load_optimizer(run, path / "optimizer.safetensors")
+            run = read_checkpoint(config, folder, data, path)
         except ValueError as error:  # ModelError among them
             damaged.append((path, error))
             continue
@@ -158,6 +188,36 @@ def load_checkpoint(config, folder, data):
         path, error = damaged[0]
         raise ValueError(
             f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or "
-            "remove it to begin the run again with --resume."
+            "move it out of the run's folder to begin the run again with --resume."
         )
     return Run(config, folder, find_settings(config.model)["model"], data)
+
+
+def read_checkpoint(config, folder, data, path):
+    """The run as one checkpoint has it; ValueError if its parts do not fit each other."""
+    unreadable = [p for p in (path, *path.iterdir()) if not os.access(p, os.R_OK)]
+    if unreadable:  # nothing is wrong with it, so it is not put aside
+        raise OSError(f"{unreadable[0]} cannot be read (Permission denied). Make it readable.")
+    check_manifest(path)
+    state = read_json(path / "state.json", State, whole=True)
+    check_state(state, config, path.name)
+    run = Run(config, folder, str(path), data, state)
+    load_optimizer(run, path / "optimizer.safetensors")
+    return run
+
+
+def check_state(state, config, name):
+    """Raises ValueError for a state that no run of these options can be in."""
+    last = len(config.stage_budgets()) + 1
+    counts = (state.stage, state.stage_step, state.step, state.cursor, state.generated_tokens)
+    if name != f"checkpoint-{state.step}-{state.stage}":
+        raise ValueError(f"state.json is of step {state.step} and stage {state.stage}")
+    if min(counts) < 0 or state.stage > last or state.stage_step > state.step:
+        raise ValueError(f"state.json has counts that no run has: {counts}")
+    shares = [*state.truncated, *state.accuracy, *state.since_validation]
+    if not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares):
+        raise ValueError("state.json has shares that are not between 0 and 1")
+    for entry in state.evaluations:
+        results = [entry.get(mode) for mode in MODES] if isinstance(entry, dict) else [None]
+        if not all(isinstance(result, dict) and "accuracy" in result for result in results):
+            raise ValueError("state.json has evaluations that are none")

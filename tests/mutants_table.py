@@ -822,6 +822,9 @@ TABLE = {
         "Run.stop_if_bad": [
             ("bad steps are counted over the whole run", 'if metrics["updates"]:', "if False:"),
         ],
+        "checkpoints": [
+            ("backups are checkpoints", "re.fullmatch(", "re.match("),
+        ],
         "State.next_stage": [
             ("a stage starts where the one before was", "self.stage_step = 0", "pass"),
             ("a stage inherits the validations of the one before", "self.accuracy = []", "pass"),
@@ -842,7 +845,8 @@ TABLE = {
             ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
         ],
         "signals": [
-            ("SIGTERM has no handler", "(signal.SIGINT, signal.SIGTERM)", "(signal.SIGINT,)"),
+            ("SIGTERM has no handler", "[signal.SIGINT, signal.SIGTERM]", "[signal.SIGINT]"),
+            ("a closed terminal ends the run", "numbers.append(HANG_UP)", "pass"),
             (
                 "the handlers that were there do not come back",
                 "signal.signal(number, handler)",
@@ -854,7 +858,7 @@ TABLE = {
         ],
     },
     "support/start.py": {
-        "load_checkpoint": [
+        "read_checkpoint": [
             (
                 "resume: the optimizer is not restored",
                 'load_optimizer(run, path / "optimizer.safetensors")',
@@ -870,18 +874,21 @@ TABLE = {
                 'load_optimizer(run, path / "optimizer.safetensors")',
                 'load_optimizer(run, path / "optimizer.safetensors")\nrun.state.stage_step = 0',
             ),
-            ("resume: from the oldest checkpoint", "key=numbers, reverse=True", "key=numbers"),
+            ("resume: an empty state is a run's start", ", whole=True", ""),
+            ("resume: parts may be missing", "check_manifest(path)", "pass"),
+        ],
+        "load_checkpoint": [
             (
-                "resume: checkpoint-9 is newer than checkpoint-10",
-                "key=numbers, reverse=True",
-                "reverse=True",
+                "resume: from the oldest checkpoint",
+                "reversed(checkpoints(folder))",
+                "checkpoints(folder)",
             ),
         ],
         "resumed_run": [
             (
                 "resume: lines of metrics are doubled",
                 'keep_steps(folder / "metrics.jsonl", run.state.step)',
-                "pass",
+                "None",
             ),
             (
                 "resume: options given again are ignored",
@@ -909,6 +916,14 @@ TABLE = {
             ("blank lines are not counted", 'f"line {number}"', 'f"line {len(rows) + 1}"'),
         ],
     },
+    "support/terminal.py": {
+        "visible": [
+            ("escapes are obeyed", "CONTROL.sub(", "re.compile('$^').sub("),
+        ],
+        "CalmStream.write": [
+            ("a pipe that closes ends the run", "(OSError, ValueError)", "ValueError"),
+        ],
+    },
     "support/disk.py": {
         "lock": [
             (
@@ -920,7 +935,7 @@ TABLE = {
         "write_folder": [
             (
                 "a half-written checkpoint has a checkpoint's name",
-                'partial = final.parent / "partial"',
+                "partial = final.parent / PARTIAL",
                 'partial = final.with_name(final.name + "-partial")',
             ),
             (
@@ -934,18 +949,27 @@ TABLE = {
                 "raise",
             ),
         ],
+        "replace_file": [
+            ("a link is written through", '"xb"', '"wb"'),
+        ],
+        "clear": [
+            ("a folder is emptied through a link", "and not path.is_symlink()", ""),
+        ],
+        "append_line": [
+            ("metrics are written through a link", " | NO_LINK", ""),
+        ],
         "write_json": [
             (
                 "JSON is written in place",
-                'partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")\n        flush(partial)\n        os.replace(partial, path)',
-                'path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\\n")',
+                "replace_file(path, text.encode())",
+                "path.write_text(text)",
             ),
         ],
         "keep_steps": [
             (
                 "resume: the last step of the checkpoint is cut from the metrics",
-                '["step"] > last',
-                '["step"] >= last',
+                "step <= last",
+                "step < last",
             ),
         ],
         "load_optimizer": [
@@ -1023,13 +1047,15 @@ LIKELY = {
     "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "support/config.py": ["bad_input", "run"],
     "support/arithmetic.py": ["problems"],
-    "support/disk.py": ["reliability", "run"],
+    "support/disk.py": ["safety", "reliability", "run"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["rollout", "bad_input", "no_code"],
     "support/report.py": ["eval", "run"],
     "support/rows.py": ["data", "bad_input"],
     "support/run.py": ["reliability", "run"],
-    "support/start.py": ["reliability", "run", "data"],
+    "support/start.py": ["safety", "reliability", "run", "data"],
+    "support/terminal.py": ["safety"],
+    "support/limits.py": ["safety"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],
 }

@@ -171,7 +171,8 @@ def test_lines_of_data(content, said, tmp_path):
     )
 
 
-def test_a_folder_instead_of_a_file(tmp_path):
+def test_a_folder_instead_of_a_file(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match="is a folder or a data set .* pip install datasets"):
         load_problems(tmp_path)
 

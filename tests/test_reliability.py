@@ -325,7 +325,7 @@ def test_a_full_disk_costs_no_checkpoint(options, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left.*Free space"):
         run.save_checkpoint()
     assert outcome(run.folder) == before and (run.folder / "metrics.jsonl").read_text() == lines
-    assert not (run.folder / "partial").exists()
+    assert not (run.folder / ".partial").exists()
 
 
 def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
@@ -337,7 +337,7 @@ def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "flush", lambda path: done.append(Path(path).name))
     monkeypatch.setattr(disk.os, "replace", lambda *paths: done.append("rename") or rename(*paths))
     disk.write_folder(tmp_path / "final", lambda folder: (folder / "weights").write_text("1"))
-    assert sorted(done[:2]) == ["partial", "weights"] and done[2:] == ["rename", tmp_path.name]
+    assert sorted(done[:2]) == [".partial", "weights"] and done[2:] == ["rename", tmp_path.name]
 
 
 def damage(path):
@@ -392,10 +392,10 @@ def test_an_older_checkpoint_takes_the_place_of_a_truncated_one(
 def test_a_foreign_checkpoint_is_refused(options):
     """A folder of that name from another program."""
     run = new_run(options)
-    (run.folder / "checkpoint-500").mkdir()
-    (run.folder / "checkpoint-500" / "state.json").write_text('{"global_step": 500}')
+    (run.folder / "checkpoint-500-0").mkdir()
+    (run.folder / "checkpoint-500-0" / "state.json").write_text('{"global_step": 500}')
     with pytest.raises(
-        ValueError, match="checkpoint-500 cannot be used.*state.json was not written by tfpi.py"
+        ValueError, match="checkpoint-500-0 cannot be used.*state.json was not written by tfpi.py"
     ):
         resumed_run({"out": options["out"]})
 
