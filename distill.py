@@ -1,7 +1,7 @@
 """Makes the small distilled model: a teacher that is a program, its traces, and SFT.
 
 The paper starts from models that were distilled by SFT from a stronger teacher's long chains of
-thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.6M parameters, from nothing:
+thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.65M parameters, from nothing:
 
     python distill.py        # writes models/small again, in under an hour on two cores
 

@@ -1,6 +1,6 @@
 """Thinking-Free Policy Initialization (TFPI, arXiv 2509.26226): the method.
 
-    python tfpi.py --model small                                # a 0.6M-parameter model, minutes
+    python tfpi.py --model small                                # a 0.65M-parameter model, minutes
     python tfpi.py --model qwen3-4b --data polaris.jsonl        # the paper's models on a GPU, days
 
     x   <|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n
@@ -256,7 +256,7 @@ def main(argv=None):
     torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
     run = None
     try:
-        with signals(lambda: run and run.ask_to_stop()):
+        with signals(lambda: run.ask_to_stop() if run else None):
             make_run = resumed_run if resume else new_run
             run = make_run(given, load_data, check_run)
             describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))

@@ -20,7 +20,8 @@ CLOSED = re.compile(r"(?:<think>\s*)?</think>\s*$")
 OPEN = re.compile(r"<think>\s*$")
 # These think elsewhere, and <think> means nothing to them: gpt-oss, Gemma, Magistral, ...
 CHANNELS = re.compile(
-    r"<\|channel\|?>|\[THINK\]|<seed:think>|◁think▷|<thought>|<\|START_THINKING\|>|<\|begin_of_thought"
+    r"<\|channel\|?>|\[THINK\]|<seed:think>|◁think▷|<thought>|<\|START_THINKING\|>|"
+    r"<\|begin_of_thought"
 )
 SECONDS = 10  # that a template may take
 MEGABYTES = 1000

@@ -1,11 +1,12 @@
-"""Kills a real run with SIGKILL at many moments, resumes it, and compares its end with an
-uninterrupted run's.
+"""Ends a real run at many moments, resumes it, and compares its end with an uninterrupted run's.
 
-    python bench/crash.py                # 20 kills, 4 a run
+    python bench/crash.py                # 20 kills and 10 hang-ups, up to 4 a run
 
-Half of the kills come at any moment of the work, the others where it is most delicate: when the
-run's folder is made, and up to 30 ms after a folder (a checkpoint or a stage's model) begins to be
-written. A run is right if its models, its optimizer, its metrics and its table are those of the
+Half of the kills (SIGKILL) come at any moment of the work, the others where it is most delicate:
+when the run's folder is made, and up to 30 ms after a folder (a checkpoint or a stage's model)
+begins to be written. At a hang-up whoever reads the output (`| tee log`) dies first, then the run
+gets SIGHUP, as from a terminal that closes, or Ctrl-C's SIGINT; it must end by itself, with a
+checkpoint. A run is right if its models, its optimizer, its metrics and its table are those of the
 uninterrupted run, bit for bit, the times left out. The last line is JSON.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,7 @@ OPTIONS = (
     "--save-every 1 --validate-every 1 --validation-problems 4 "
     "--eval-problems 4 --eval-samples 1"
 ).split()
+PARTIAL = ".partial"  # what is being written
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 # On as many threads as a user has: sums whose order the threads decide are the same on one thread
 # alone.
@@ -32,13 +35,25 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP
 
 
 def start(folder):
-    """Starts the run, or goes on with it where it has begun: a process whose output goes to
-    FOLDER.log.
-    """
+    """Starts the run, or goes on with it: (process, the `tee` that writes its output to a log)."""
     new = not (folder / "config.json").exists()
     command = [sys.executable, "tfpi.py", "--out", str(folder), *(OPTIONS if new else ["--resume"])]
-    with open(f"{folder}.log", "a") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
+    tee = subprocess.Popen(
+        ["tee", "-a", f"{folder}.log"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    streams = {"stdout": tee.stdin, "stderr": tee.stdin}
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **streams)
+    tee.stdin.close()
+    return process, tee
+
+
+def finish(folder):
+    """Lets the run go on to its end."""
+    process, tee = start(folder)
+    code = process.wait()
+    tee.wait()
+    if code:
+        sys.exit(Path(f"{folder}.log").read_text())
 
 
 def wait_for(process, condition):
@@ -50,34 +65,45 @@ def wait_for(process, condition):
     return True
 
 
-def kill_somewhere(process, folder, kind, work, rng):
-    """Kills the process at a moment of its kind; False if it ended before."""
+def interrupt(folder, kind, work, rng):
+    """Starts the run, or goes on with it, and ends it at a moment of its kind: whether it was hit.
+
+    It is not if it came to its end before.
+    """
+    log = Path(f"{folder}.log")
+    size = log.stat().st_size if log.exists() else 0
+    process, tee = start(folder)
     if kind == "folder":  # only a new run makes one
-        hit = wait_for(
-            process, lambda: folder.exists() or list(folder.parent.glob(".new-run-*/run"))
-        )
+        found = folder.parent.glob
+        hit = wait_for(process, lambda: folder.exists() or list(found(".new-run-*/run")))
         delay = rng.uniform(0, 0.002)
-    else:
-        told = Path(f"{folder}.log")
-        size = told.stat().st_size
-        hit = wait_for(process, lambda: told.stat().st_size > size)  # loaded, the work begins
+    else:  # loaded, the work begins
+        hit = wait_for(process, lambda: log.exists() and log.stat().st_size > size)
         delay = rng.uniform(0, work / 4)
     if hit and kind == "write":
         for _ in range(rng.randint(1, 3)):  # the first, second or third folder that is written
-            hit = hit and wait_for(process, lambda: not (folder / "partial").exists())
-            hit = hit and wait_for(process, lambda: (folder / "partial").exists())
+            hit = hit and wait_for(process, lambda: not (folder / PARTIAL).exists())
+            hit = hit and wait_for(process, lambda: (folder / PARTIAL).exists())
         delay = rng.uniform(0, 0.03)
     time.sleep(delay)
     hit = hit and process.poll() is None
-    process.kill()
-    process.wait()
+    if kind.startswith("SIG"):
+        tee.kill()
+        process.send_signal(getattr(signal, kind))
+    else:
+        process.kill()
+    code = process.wait()
+    tee.wait()
+    if hit and kind.startswith("SIG") and (code == 0 or not list(folder.glob("checkpoint-*"))):
+        # Before the handlers stand nothing has been done, and there is nothing to keep.
+        hit = code != 0 and not list(folder.glob("*"))
     return hit
 
 
 def state(folder):
     """Where the run stands on the disk, for the table."""
     names = sorted(
-        path.name for path in folder.glob("*") if path.name.startswith(("checkpoint", "partial"))
+        path.name for path in folder.glob("*") if path.name.startswith(("checkpoint", PARTIAL))
     )
     return ", ".join(names) or ("config.json" if (folder / "config.json").exists() else "nothing")
 
@@ -96,56 +122,59 @@ def result(folder):
     }
 
 
+def whole_run(scratch):
+    """What an uninterrupted run leaves, and how many seconds its work takes."""
+    folder = Path(scratch) / "whole"
+    log = Path(f"{folder}.log")
+    process, tee = start(folder)
+    wait_for(process, lambda: log.exists() and log.stat().st_size > 0)
+    started = time.monotonic()
+    if process.wait():
+        sys.exit(log.read_text())
+    tee.wait()
+    return result(folder), time.monotonic() - started
+
+
+def broken_run(folder, kinds, work, rng):
+    """A run that is interrupted in these ways, one after the other, then ends: those that hit."""
+    done = []
+    for kind in kinds:
+        if not interrupt(folder, kind, work, rng):
+            break
+        done.append(kind)
+        print(f"{folder.name}, {kind:6}: on the disk {state(folder)}", flush=True)
+    finish(folder)
+    return done
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--kills-a-run", type=int, default=4)
+    parser.add_argument("--hang-ups", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng, kills, runs, equal = random.Random(args.seed), 0, 0, 0
-    counts = {"any": 0, "write": 0, "folder": 0}
+    rng = random.Random(args.seed)
+    kinds = ["folder", "write", "any", "write", "any", "write", "any"] * args.kills
+    waiting = kinds[: args.kills] + ["SIGHUP", "SIGINT"] * (args.hang_ups // 2)
+    counts = dict.fromkeys(waiting, 0)
+    runs = 0
+    equal = 0
     with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "whole"
-        process = start(whole)
-        wait_for(process, lambda: Path(f"{whole}.log").stat().st_size > 0)
-        started = time.monotonic()
-        if process.wait():
-            sys.exit(Path(f"{whole}.log").read_text())
-        work, expected = time.monotonic() - started, result(whole)
-        while kills < args.kills:
+        expected, work = whole_run(scratch)
+        while waiting and runs < 5 * len(counts) + args.kills:
             runs += 1
             folder = Path(scratch) / f"run{runs}"
-            for attempt in range(args.kills_a_run):
-                kind = "folder" if attempt == 0 and runs % 2 else ("any", "write")[attempt % 2]
-                if kills == args.kills or not kill_somewhere(
-                    start(folder), folder, kind, work, rng
-                ):
-                    break
-                kills, counts[kind] = kills + 1, counts[kind] + 1
-                print(
-                    f"run {runs}, kill {kills:2} ({kind:6}): on the disk {state(folder)}",
-                    flush=True,
-                )
-            if start(folder).wait():
-                sys.exit(Path(f"{folder}.log").read_text())
+            done = broken_run(folder, waiting[:4], work, rng)
+            waiting = waiting[len(done) :]
+            for kind in done:
+                counts[kind] += 1
             found = result(folder)
-            equal += found == expected
-            print(
-                f"run {runs} ends "
-                + (
-                    "as the uninterrupted one"
-                    if found == expected
-                    else "OTHERWISE: "
-                    + ", ".join(key for key in found if found[key] != expected[key])
-                ),
-                flush=True,
-            )
-    print(
-        json.dumps(
-            {"bench": "crash", "kills": kills, "kinds": counts, "runs": runs, "equal": equal}
-        )
-    )
-    sys.exit(equal != runs)
+            differ = [key for key in found if found[key] != expected[key]]
+            equal += not differ
+            verdict = f"OTHERWISE: {', '.join(differ)}" if differ else "as the uninterrupted one"
+            print(f"{folder.name} ends {verdict}", flush=True)
+    print(json.dumps({"bench": "crash", "counts": counts, "runs": runs, "equal": equal}))
+    sys.exit(equal != runs or bool(waiting))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 r"""An answer's algebra: values, grammar, comparison; skip at first reading.
 
-`read` makes a value of a tidy text (spelling.py), `same` compares two values. reward.py says what
-equals what; this is how. A small parser of its own never executes what a policy wrote, as sympy's
-`parse_expr` and `sympify` do: they are `eval`. It needs no simplifier either, and sympy's takes
-seconds on what a policy can write, `(x+y+z)^{1000}`. What is outside the grammar or over a cap
-raises Refuse; 5/0 is an ArithmeticError, an odd spelling may be another error.
+`read` makes a value of a tidy text (spelling.py) by its tokens (tokens.py), `same` compares two
+values. reward.py says what equals what; this is how. A small parser of its own never executes what
+a policy wrote, as sympy's `parse_expr` and `sympify` do: they are `eval`. It needs no simplifier
+either, and sympy's takes seconds on what a policy can write, `(x+y+z)^{1000}`. What is outside the
+grammar or over a cap raises Refuse; 5/0 is an ArithmeticError, an odd spelling may be another
+error.
 
 Rationals are compared exactly. Everything else is evaluated to 1000 bits: a constant once, a
 formula at eight points +-1 + sin(n)/8. These are transcendental: a polynomial with rational
@@ -16,17 +17,17 @@ Formulas are real functions, compared where all of both is real: `\ln x^2` is `2
 `\sqrt{ab}` is `\sqrt{a}\sqrt{b}`, but `\sqrt{x^2}` is `|x|` and not x.
 """
 
+import functools
 import math
 import operator
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import NamedTuple
 
 import mpmath
 
-from support.spelling import FUNCTIONS, RESERVED, TRIG, Group, Reader, Refuse, split, tokenize
+from support.tokens import FUNCTIONS, RESERVED, TRIG, Group, Reader, Refuse, split, tokenize
 
 # Caps, each checked before the work that it bounds.
 MAX_SIGNS = 3  # k signs \pm are 2**k values
@@ -40,6 +41,10 @@ ZERO_BITS = 800
 POINTS = 8
 MP = mpmath.MPContext()  # a context of its own: whoever else uses mpmath keeps his precision
 MP.prec = PRECISION
+# Both signs are left out in x != \pm 2, and in all reals but \pm 2.
+EXCLUDED = re.compile(
+    r"(?:(?!\\pm).)*(?:\\(?:setminus|backslash|smallsetminus|neq?)(?![a-z])|≠).*\\pm"
+)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -83,9 +88,11 @@ OPAQUE = {"floor": "expm1", "ceil": "erfc"}
 def apply(op: str, *args):
     """Applies an operation to values: exactly while all is rational, else at each sample point.
 
-    op: of ARITHMETIC, "^", or the name of a function in mpmath. It comes from the tables of this
-    file, never from the text. Raises Refuse, ArithmeticError or ValueError.
+    op: of ARITHMETIC, SET_OPERATIONS, "^", or the name of a function in mpmath. It comes from the
+    tables of this file, never from the text. Raises Refuse, ArithmeticError or ValueError.
     """
+    if op in SET_OPERATIONS:
+        return combine(op, *args)
     if any(isinstance(arg, STRUCTURES) for arg in args):
         return scale(op, args)
     if all(isinstance(arg, Fraction) for arg in args):
@@ -180,7 +187,7 @@ def dust(op: str, args: tuple):
     return -ZERO_BITS
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def unknown(name: str) -> list:
     """The sample points of a letter, near +-1 because of `x^{2023}`.
 
@@ -208,23 +215,115 @@ def read_number(text: str) -> Fraction:
 
 
 # --------------------------------------------------------------------------------------------------
+# Sets of reals: the ends e0 < e1 < ... of all intervals cut the line into atoms, numbered from left
+# to right: 0 is what lies below e0, 1 is e0, 2 what lies between e0 and e1, 3 is e1. A set of atoms
+# is a Python set, and so the operations on sets are Python's.
+
+SET_OPERATIONS = {r"\cup": operator.or_, r"\cap": operator.and_, r"\setminus": operator.sub}
+INTERVALS = ("()", "[]", "(]", "[)")
+
+
+def combine(op: str, a, b):
+    """The union, intersection or difference of two sets: as it is written, if not of reals."""
+    if isinstance(a, Equation) or isinstance(b, Equation):
+        raise Refuse
+    parts = [intervals(a), intervals(b)]
+    if None not in parts:
+        ends = sorted_ends([end for part in parts for piece in part for end in piece.items])
+        left, right = [set().union(*(atoms(piece, ends) for piece in part)) for part in parts]
+        return real_set(SET_OPERATIONS[op](left, right), ends)
+    if op == r"\cup":
+        return Unordered((*members(a), *members(b)))
+    if op == r"\setminus":
+        return Ordered(op, (a, b))
+    raise Refuse
+
+
+def intervals(value) -> list | None:
+    """A set of reals as intervals, a number being one; None if it is no such set."""
+    found = []
+    for member in members(value):
+        piece = member if isinstance(member, Ordered) else Ordered("[]", (member, member))
+        if piece.brackets not in INTERVALS or len(piece.items) != 2:
+            return None
+        low, high = map(position, piece.items)
+        if low is None or high is None or low > high or low == high and piece.brackets != "[]":
+            return None
+        found.append(piece)
+    return found
+
+
+def position(end):
+    """Where an end lies on the line, None if that cannot be said."""
+    if end in (INFINITY, MINUS_INFINITY):
+        return MP.inf if end == INFINITY else -MP.inf
+    if not is_number(end):
+        return None
+    [number] = sampled(end)
+    return number if isinstance(number, MP.mpf) else None
+
+
+def sorted_ends(found: list) -> list:
+    """The finite ends in rising order, each once."""
+    ends = []
+    for end in sorted(found, key=position):
+        if not isinstance(end, Ordered) and not (ends and same_formula(ends[-1], end)):
+            ends.append(end)
+    return ends
+
+
+def atoms(piece: Ordered, ends: list) -> range:
+    """The numbers of the atoms of one interval."""
+    low, high = piece.items
+    first = 0
+    last = 2 * len(ends)
+    for k, end in enumerate(ends):
+        if not isinstance(low, Ordered) and same_formula(end, low):
+            first = 2 * k + 1 + (piece.brackets[0] == "(")
+        if not isinstance(high, Ordered) and same_formula(end, high):
+            last = 2 * k + 1 - (piece.brackets[1] == ")")
+    return range(first, last + 1)
+
+
+def real_set(found: set, ends: list):
+    """Back from atoms to intervals; of one, that one, and of one point, the number."""
+    ends = [MINUS_INFINITY, *ends, INFINITY]
+    pieces = []
+    for first in sorted(atom for atom in found if atom - 1 not in found):
+        last = first
+        while last + 1 in found:
+            last += 1
+        low = ends[(first + 1) // 2]
+        high = ends[last // 2 + 1]
+        brackets = "(["[first % 2] + ")]"[last % 2]
+        pieces.append(low if first == last and first % 2 else Ordered(brackets, (low, high)))
+    return pieces[0] if len(pieces) == 1 else Unordered(tuple(pieces))
+
+
+# --------------------------------------------------------------------------------------------------
 # Grammar: lists of relations between formulas
 
-RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "≈"}
+BOUNDS = {"<", ">", "<=", ">=", "!="}
+RELATIONS = BOUNDS | {"=", "in", "≈"}
 # The side of a relation that only names the answer.
 NAME = re.compile(
     r"""
       (?:\\?[A-Za-z](?:_\d+|_[A-Za-z]|_\{[^{}]*\}|')*)+   # x, AB, Area, x_1
-    | [fghpFGHP](?:\^\{-1\})?\(.*\)                       # f(x), f(2), f^{-1}(x)
-    | \((?:[a-zA-Z],?)+\)                                 # (x,y)
+    | ([fghFGHP])'*(?:\^\{?-1\}?)?\((?!.*\1).*\)            # f(x), f(2), f^{-1}(x)
+    | ([a-zA-Z])\((?!.*\2)(?:[a-zA-Z]|\\[a-z]+)(?:,\w)*\)   # y(t), E(X), but not p(p+1)
+    | \[[A-Z]{3,}\]                                         # the area [ABC]
+    | \\frac\{d[a-z]?\}\{d[a-z]\}                         # dy/dx
+    | \((?:[a-zA-Z][,;]?)+\)                                # (x,y)
     | \|[A-Za-z]+\|                                       # |v|
     | \d+_\{?\d+\}?                                       # 101_2
     """,
     re.VERBOSE,
 )
+OF_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot)(?:[A-Z]|\\(?:alpha|beta|gamma|theta))")  # not of x
+PROBABILITY = re.compile(r"P\(.*[=|<>].*\)")
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def read(text: str):
     r"""Reads a tidy answer: a value. Raises Refuse, ArithmeticError or ValueError.
 
@@ -234,6 +333,8 @@ def read(text: str):
         return read_list(tokenize(text))
     if text.count(r"\pm") > MAX_SIGNS:
         raise Refuse
+    if EXCLUDED.match(text):
+        return both([read(text.replace(r"\pm", sign, 1)) for sign in "+-"])
     if r"\mp" in text:
         versions = [text.replace(r"\pm", p).replace(r"\mp", m) for p, m in ("+-", "-+")]
     else:
@@ -246,24 +347,54 @@ def members(value) -> tuple:
 
 
 def read_list(tokens: list[str]):
-    r"""`a, b`, `a or b`, `A \cup B` are Unordered; a single member is itself."""
-    parts, separators = split(tokens, {",", ";", "or", "and", r"\cup"})
-    if "and" in separators and not {"<", ">", "<=", ">="}.isdisjoint(tokens):
-        raise Refuse  # "x > 1 and x < 3" is an intersection, a list is a union
+    r"""`a, b`, `a or b`, `x < 1 \cup x > 2` are Unordered; a single member is itself."""
+    bounded = not BOUNDS.isdisjoint(tokens)
+    parts, separators = split(tokens, {",", ";", "or", "and"} | ({r"\cup"} if bounded else set()))
     worded = "or" in separators or "and" in separators
-    items = [relation(part) for part in parts if part or not worded]  # "2, and 3" has an empty part
-    if set(separators) == {r"\cup"}:
-        items = [member for item in items for member in members(item)]
-    return items[0] if len(items) == 1 else Unordered(tuple(items))
+    worded = worded and parts[0] and parts[-1]  # "2, and 3" has an empty part, "5 or" is cut off
+    if "!=" in tokens:
+        parts = repeat_name(parts)
+    items = [relation(part) for part in parts if part or not worded]
+    if len(items) == 1:
+        return items[0]
+    # "x > 1 and x < 3" is an intersection, as are "x > 1, x != 2"; a list of values is a union.
+    if bounded and "or" not in separators and r"\cup" not in separators:
+        if "and" in separators or "!=" in tokens:
+            return both(items)
+    return Unordered(tuple(items))
+
+
+def repeat_name(parts: list[list[str]]) -> list[list[str]]:
+    """`x != 1, 2` as `x != 1, x != 2`."""
+    repeated = []
+    name = []
+    for part in parts:
+        if "!=" in part:
+            name = part[: part.index("!=") + 1]
+        alone = part and RELATIONS.isdisjoint(part)
+        repeated.append([*name, *part] if alone else part)
+    return repeated
+
+
+def both(items: list):
+    """The intersection of sets, or of bounds for the same name."""
+    names = {item.name for item in items if isinstance(item, Equation)}
+    if not names:
+        return functools.reduce(functools.partial(combine, r"\cap"), items)
+    if len(names) > 1 or not all(isinstance(item, Equation) for item in items):
+        raise Refuse
+    return Equation(names.pop(), both([item.value for item in items]), None)
 
 
 def relation(tokens: list[str]):
     """`5`, `x = 5`, `2+3 = 5`, `x != 5`, `0 < x <= 1`: a formula or a chain of relations."""
     parts, ops = split(tokens, RELATIONS)
+    if not parts[0] and len(ops) == 1 and ops[0] in BOUNDS:
+        return Ordered(ops[0], (formula(parts[1]),))  # > 7 is no value
     if set(ops) <= {">", ">="}:
         parts = parts[::-1]
         ops = [op.replace(">", "<") for op in ops[::-1]]
-    sides = [formula(part) for part in parts]
+    sides = [side(part) for part in parts]
     if not ops:
         return sides[0]
     if ops[-1] == "≈" and len(ops) > is_name(parts[0]):
@@ -274,14 +405,22 @@ def relation(tokens: list[str]):
     if set(ops) <= {"=", "in", "≈"}:
         return equation(parts, sides)
     if ops == ["!="]:
-        return Ordered("!=", (Unordered(tuple(sides)),))
+        return other_than(parts, sides)
     return bounds(parts, sides, ops)
+
+
+def side(part: list[str]):
+    """One side's formula; of `P(X=2)` no more than the name."""
+    event = part[0] == "P" and PROBABILITY.fullmatch("".join(part)) if part else None
+    return unknown("".join(part)) if event else formula(part)
 
 
 def is_name(part: list[str]) -> bool:
     """Whether a side only names the answer: x, f(x), but not e."""
+    text = "".join(part)
     bare = {token.strip("\\") for token in part}
-    return bool(NAME.fullmatch("".join(part))) and RESERVED.isdisjoint(bare)
+    plain = RESERVED.isdisjoint(bare) or bool(OF_ANGLE.fullmatch(text))
+    return plain and bool(NAME.fullmatch(text))
 
 
 def equation(parts: list[list[str]], sides: list):
@@ -291,6 +430,8 @@ def equation(parts: list[list[str]], sides: list):
     first_is_name = is_name(parts[0])
     if not first_is_name and all(same(side, last) for side in sides):
         return last
+    if any(is_number(side) and not same(side, last) for side in sides[1:-1]):
+        raise Refuse  # x = 6 = 5
     difference = None
     if not isinstance(first, STRUCTURES) and not isinstance(last, STRUCTURES):
         difference = apply("-", first, last)
@@ -303,8 +444,14 @@ def equation(parts: list[list[str]], sides: list):
     return Equation("", None, difference)
 
 
+def is_number(value) -> bool:
+    return isinstance(value, Fraction) or isinstance(value, list) and len(value) == 1
+
+
 def bounds(parts: list[list[str]], sides: list, ops: list[str]):
     """`x < 3` and `1 < x <= 3` are intervals of x; any other chain is compared as it is written."""
+    if any(part[:1] == ["|"] for part in parts):
+        return Ordered(" ".join(ops), tuple(sides))  # |x| < 3 is not (-\infty, 3)
     if len(sides) == 2 and is_name(parts[0]):
         return interval(parts[0], MINUS_INFINITY, sides[1], ["<", *ops])
     if len(sides) == 2 and is_name(parts[1]):
@@ -312,6 +459,14 @@ def bounds(parts: list[list[str]], sides: list, ops: list[str]):
     if len(sides) == 3 and is_name(parts[1]) and set(ops) <= {"<", "<="}:
         return interval(parts[1], sides[0], sides[2], ops)
     return Ordered(" ".join(ops), tuple(sides))
+
+
+def other_than(parts: list[list[str]], sides: list):
+    """`x != 5` is all reals but 5; `x != y` is compared as it is written."""
+    for part, value in (parts[0], sides[1]), (parts[1], sides[0]):
+        if is_name(part) and intervals(value):
+            return Equation("".join(part), combine(r"\setminus", CONSTANTS["ℝ"], value), None)
+    return Ordered("!=", (Unordered(tuple(sides)),))
 
 
 def interval(name: list[str], low, high, ops: list[str]) -> Equation:
@@ -335,6 +490,7 @@ FACTOR = 3.5  # of the operand of a product
 OPERATORS = {
     r"\choose": Operator("binomial", 0, 1),
     r"\over": Operator("/", 0, 1),
+    **{op: Operator(op, 0, 1) for op in SET_OPERATIONS},
     "+": Operator("+", 1, 2),
     "-": Operator("-", 1, 2),
     "*": Operator("*", 2, FACTOR),
@@ -357,10 +513,14 @@ CONSTANTS = {
     "ℝ": Ordered("()", (MINUS_INFINITY, INFINITY)),
     r"\emptyset": Unordered(()),
 }
-GREEK = set(
-    "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi rho sigma tau phi chi psi "
-    "omega Delta".split()
+LETTERS = set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi "
+    "rho varrho sigma tau phi chi psi omega Gamma Delta Theta Lambda Xi Phi Psi Omega hbar ell "
+    "partial nabla".split()
 )
+# A letter with one of these is another letter.
+ACCENTS = ("mathbb", "mathcal", "mathfrak", "dot", "ddot", "tilde", "bar", "overline")
+APPLIED = ("f", r"\zeta", r"\Gamma", r"\partial", r"\nabla")  # f(4) is not f times 4
 BARE = str.maketrans("", "", "\\{}")  # of a name: drops its backslash and its braces
 DIGITS = set("0123456789.")
 OPENING = set("([{|")
@@ -368,11 +528,23 @@ OPENING = set("([{|")
 
 def formula(tokens: list[str]):
     """Reads all of the tokens as one formula."""
+    if ":" in tokens:
+        return ratio(tokens)
     reader = Reader(tokens)
     value = expression(reader)
     if reader.peek():
         raise Refuse
     return value
+
+
+def ratio(tokens: list[str]):
+    """`3:4` is a quotient, `1:2:3` is `2:4:6`; `2:05` is a time, and no number."""
+    if re.search(r":0\d", "".join(tokens)):
+        raise Refuse
+    parts, _ = split(tokens, {":"})
+    values = [formula(part) for part in parts]
+    shares = [apply("/", value, values[-1]) for value in values]
+    return shares[0] if len(shares) == 2 else Ordered(":", tuple(shares))
 
 
 def expression(reader: Reader, tight: float = 0):
@@ -382,6 +554,9 @@ def expression(reader: Reader, tight: float = 0):
     while token := reader.peek():
         # Before these a product may omit its sign; not in 2 3, not in x2.
         follows = token[0] in "\\([{|" or token[0].isalpha() or after_postfix
+        if token[0] == "{" and token.inside and token.inside[0][0] in DIGITS:
+            raise Refuse  # 1{0} is 10 in print
+        follows = follows or token[0] in DIGITS and begins_factor(reader, tight)
         implicit = follows and token not in OPERATORS
         if implicit and tight == IMPLICIT and ends_argument(token):
             break
@@ -396,6 +571,21 @@ def expression(reader: Reader, tight: float = 0):
         else:
             value = apply(operator.operation, value, expression(reader, operator.operand))
     return value
+
+
+def begins_factor(reader: Reader, tight: float) -> bool:
+    r"""Whether a number follows a factor as a factor: in `x 2^n`, `2^2 3^2`, `(n-2) 3`.
+
+    Not in `2 3^n`, nor in `(1) 5` and `(a) 5`, where the bracket only numbers the answer.
+    """
+    tokens = reader.tokens[: reader.at]
+    if tight == IMPLICIT:
+        raise Refuse  # \sin x 2^x is either
+    is_power = reader.tokens[reader.at + 1] == "^"
+    if isinstance(tokens[-1], Group):
+        is_label = tokens[-1][0] in "([" and len(tokens[-1].inside) < 2
+        return not is_label and (is_power or tokens[-1][0] == "(")
+    return is_power and (tokens[-1][0] not in DIGITS or tokens[-2:-1] == ["^"])
 
 
 def ends_argument(token: str) -> bool:
@@ -420,6 +610,8 @@ def prefix(reader: Reader, tight: float = FACTOR):
         return apply("fabs", formula(reader.take_until("|")))
     if token in COMMANDS:
         return apply(COMMANDS[token], prefix(reader), prefix(reader))
+    if token in APPLIED and reader.peek()[:1] == "(":
+        return unknown(token + reader.take())
     name = token.translate(BARE)
     if name in FUNCTIONS:
         return function(name, reader)
@@ -431,7 +623,8 @@ def letter(name: str, is_command: bool):
     stem, _, subscript = name.rstrip("'").partition("_")
     if stem.isdigit() and subscript:
         return Fraction(int(stem)) if subscript == "10" else unknown(f"{int(stem)}_{subscript}")
-    if stem in GREEK or stem.isalpha() and not is_command:
+    accented = is_command and stem[:-1] in ACCENTS
+    if stem in LETTERS or accented or stem.isalpha() and not is_command:
         return unknown(name)
     raise Refuse
 
@@ -439,10 +632,13 @@ def letter(name: str, is_command: bool):
 def group_value(group: Group):
     """A bracket around one formula is that formula, around several it is a structure."""
     if group.startswith(r"\{"):
-        return read_list(group.inside) if group.inside else Unordered(())
+        # Of one member, too: x - \{x\} is not 0.
+        return Unordered(members(read_list(group.inside)) if group.inside else ())
     if group.startswith(r"\begin"):
         return matrix(group.inside)
-    parts, _ = split(group.inside, {","})
+    parts, separators = split(group.inside, {",", ";"})
+    if len(set(separators)) > 1:
+        raise Refuse  # (1,5; 2) may be a pair of decimals
     items = tuple(formula(part) for part in parts)
     if group[0] == "\\":
         return apply("floor" if group.startswith(r"\lfloor") else "ceil", *items)
@@ -490,6 +686,15 @@ def function(name: str, reader: Reader):
 
 def same(a, b) -> bool:
     """Compares two values, by the conventions of reward.py. Raises Refuse or ArithmeticError."""
+    # \{5\} is 5
+    if isinstance(a, Unordered) and len(a.items) == 1:
+        return same(a.items[0], b)
+    if isinstance(b, Unordered) and len(b.items) == 1:
+        return same(a, b.items[0])
+    if isinstance(a, Unordered) and isinstance(b, Equation):
+        return same(b, a)
+    if isinstance(a, Equation) and isinstance(b, Unordered) and a.name[:1] == "(":
+        a = assignments(a)
     if isinstance(a, Equation) and isinstance(b, Equation):
         return same_equation(a, b)
     if isinstance(a, Equation):
@@ -504,6 +709,16 @@ def same(a, b) -> bool:
     if isinstance(a, STRUCTURES) or isinstance(b, STRUCTURES):
         return False
     return same_formula(a, b)
+
+
+def assignments(pair: Equation):
+    """`(x,y) = (1,2)` as `x = 1, y = 2`; itself where that is not what it says."""
+    names = re.findall("[a-zA-Z]", pair.name)
+    items = pair.value.items if isinstance(pair.value, Ordered) else ()
+    if len(names) != len(items) or any(isinstance(item, STRUCTURES) for item in items):
+        return pair
+    named = [(name, item, apply("-", unknown(name), item)) for name, item in zip(names, items)]
+    return Unordered(tuple(Equation(*parts) for parts in named))
 
 
 def same_members(a: Unordered, b: Unordered) -> bool:

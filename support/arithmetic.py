@@ -1,6 +1,6 @@
 """The bundled questions: arithmetic in English with one exact answer, and their generator.
 
-The paper trains on Polaris-53K, far beyond a 0.6M-parameter model; these problems play its part.
+The paper trains on Polaris-53K, far beyond a 0.65M-parameter model; these problems play its part.
 Each is a chain of one to five integer operations. It is asked in one of four families, so that an
 operation learnt in one family helps in all:
 

@@ -48,7 +48,7 @@ def describe(run, stages, prompts):
     config = run.config
     parameters = sum(p.numel() for p in run.model.parameters())
     print(
-        f"model {config.model} ({parameters / 1e6:.1f}M parameters) on {run.model.device}; "
+        f"model {config.model} ({parameters / 1e6:.2f}M parameters) on {run.model.device}; "
         f"recipe {config.recipe}; {len(run.train)} training problems; output in {run.folder}"
     )
     if run.state.dtype != "float32":

@@ -239,12 +239,14 @@ def checkpoints(folder):
 def signals(ask_to_stop):
     """Within it, Ctrl-C and SIGTERM call ask_to_stop(), and stop at once where that is not True.
 
-    So does a terminal that closes (SIGHUP, which may come twice), unless it is to be ignored, as
-    nohup has it.
+    It returns None where there is nothing yet to be asked, False where it was asked before. So does
+    a terminal that closes (SIGHUP, which may come twice), unless it is to be ignored, as nohup has
+    it.
     """
 
     def answer(number, _):
-        if not ask_to_stop() and number != HANG_UP:
+        asked = ask_to_stop()
+        if asked is None or (not asked and number != HANG_UP):
             raise KeyboardInterrupt
 
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -94,13 +94,8 @@ def make_folder(run, mark):
         flush(folder.parent)
 
 
-def resumed_run(given, load_data, check=None):
-    """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
-
-    Options given again replace those of the run, but for FIXED ones. load_data and check are
-    new_run's.
-    """
-    folder = run_folder(given)
+def resumed_config(given, folder):
+    """The options that a run was saved with, and those that it goes on with: two Configs."""
     if "data" in given:
         given = given | {"data": absolute(given["data"])}
     if not (folder / "config.json").exists():
@@ -108,15 +103,27 @@ def resumed_run(given, load_data, check=None):
             f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
             "out --resume to start one."
         )
-    saved = asdict(read_json(folder / "config.json", Config))
+    saved = read_json(folder / "config.json", Config)
+    options = asdict(saved)
     for name in FIXED:
-        if given.get(name, saved[name]) != saved[name]:
+        if given.get(name, options[name]) != options[name]:
             raise ValueError(
-                f"the run in {folder} has {flag(name)} {saved[name]!r}, which --resume cannot "
+                f"the run in {folder} has {flag(name)} {options[name]!r}, which --resume cannot "
                 f"change. Leave {flag(name)} out, or start another run."
             )
-    config = Config(**(saved | given | {"out": saved["out"]}))
+    config = Config(**(options | given | {"out": options["out"]}))
     check_config(config)
+    return saved, config
+
+
+def resumed_run(given, load_data, check=None):
+    """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
+
+    Options given again replace those of the run, but for FIXED ones. load_data and check are
+    new_run's.
+    """
+    folder = run_folder(given)
+    saved, config = resumed_config(given, folder)
     refuse_links(folder)
     locked = lock(folder)
     try:
@@ -131,7 +138,7 @@ def resumed_run(given, load_data, check=None):
     run.lock = locked
     if check:
         check(run)
-    if config != Config(**saved):
+    if config != saved:
         write_json(folder / "config.json", asdict(config))
     try:
         if aside := keep_steps(folder / "metrics.jsonl", run.state.step):

@@ -151,6 +151,60 @@ def small_run(tiny_options, tmp_path):
     return new_run(tiny_options | {"out": str(tmp_path / "run")})
 
 
+class CannedSampler:
+    """Stands for rollout.generate: notes what it is asked for, and answers without a model.
+
+    Of each prompt's responses the first, third, ... are right, so no group is flat.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.requests = []  # a dict each
+        splits = ("train", "validation", "test")
+        self.answers = {p.problem: p.answer for name in splits for p in load_first(name)}
+
+    def write(self, question, sample):
+        """The text of one response, and whether it ended by itself; tests replace this."""
+        answer = self.answers.get(question, "1") if sample % 2 == 0 else "none"
+        return f"\\boxed{{{answer}}}", True
+
+    def __call__(self, model, prompts, *, samples, progress, **options):
+        texts = [self.tokenizer.decode(prompt) for prompt in prompts]
+        rollouts = []
+        for prompt, text in zip(prompts, texts):
+            for sample in range(samples):
+                written, finished = self.write(question_of(text), sample)
+                ids = self.tokenizer(written)["input_ids"]
+                ids += [self.tokenizer.eos_token_id] * finished
+                # Unlike, so that a mean over tokens is none over responses.
+                logprobs = [-1.0 - sample] * len(ids)
+                rollouts.append(Rollout(prompt, ids, logprobs, finished))
+                progress(len(ids), 1)
+        [free] = {text.endswith("<think>\n\n</think>\n\n") for text in texts}  # all alike
+        asked = {"model": model, "prompts": texts, "thinking": not free, "samples": samples}
+        asked |= {"questions": list(map(question_of, texts)), "rollouts": rollouts}
+        self.requests.append(asked | options)
+        return rollouts
+
+
+def first_questions(split, count):
+    """Of a bundled split."""
+    return [p.problem for p in load_first(split)[:count]]
+
+
+def question_of(prompt):
+    """The question in a prompt of the small model, without the instruction behind it."""
+    return prompt.split("user\n")[1].split("<|im_end|>")[0].split("\n")[0]
+
+
+@pytest.fixture
+def canned(small, monkeypatch):
+    """The sampler, canned, in training as in evaluation."""
+    sampler = CannedSampler(small[1])
+    monkeypatch.setattr("eval.generate", sampler)
+    return sampler
+
+
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """The run of tiny_options, done, with snapshots. Read it only.

@@ -57,6 +57,16 @@ TABLE = {
                 "mean(state.since_validation)",
                 "state.since_validation[-1]",
             ),
+            (
+                "a validation has as many problems as an evaluation",
+                "run.config.validation_problems",
+                "run.config.eval_problems",
+            ),
+            (
+                "a validation has as many samples as an evaluation",
+                'stage.thinking, 1, "validation"',
+                'stage.thinking, run.config.eval_samples, "validation"',
+            ),
         ],
         "sample_groups": [
             (
@@ -90,6 +100,22 @@ TABLE = {
                 '"temperature": config.temperature',
                 '"temperature": 1.0',
             ),
+            (
+                "the instruction is dropped in training",
+                "problems, config.instruction, stage.thinking",
+                'problems, "", stage.thinking',
+            ),
+            (
+                "RL with thinking samples without",
+                "config.instruction, stage.thinking",
+                "config.instruction, False",
+            ),
+            ("--slots is ignored in training", '"slots": config.slots', '"slots": 256'),
+            (
+                "the order of the problems ignores the seed",
+                "config.prompts, config.seed)",
+                "config.prompts, 0)",
+            ),
         ],
         "train": [
             ("a resumed run measures the start again", "if not run.state.evaluations:", "if True:"),
@@ -110,6 +136,7 @@ TABLE = {
                 "gain < tolerance and drop < tolerance",
                 "gain < tolerance or drop < tolerance",
             ),
+            ("levelled off: ten points are no gain", "tolerance=0.01", "tolerance=0.1"),
         ],
         "is_over": [
             (
@@ -129,12 +156,27 @@ TABLE = {
                 "rollouts, config, stage.budget",
                 "rollouts, type(config)(), stage.budget",
             ),
+            (
+                "prompts are drawn once, whatever --draws says",
+                "config.prompts, config.draws",
+                "config.prompts, 1",
+            ),
+            (
+                "step_seconds leave out the sampling",
+                "time.monotonic() - started",
+                "time.monotonic() - sampled",
+            ),
         ],
         "count_step": [
             (
                 "only kept responses are counted as generated",
                 "for group in groups for rollout in group",
                 "for group in kept for rollout in group",
+            ),
+            (
+                "the compute of a run is its last step's",
+                "run.state.flops += count_flops",
+                "run.state.flops = count_flops",
             ),
         ],
         "describe_groups": [
@@ -143,6 +185,21 @@ TABLE = {
                 "not rollout.finished",
                 "rollout.finished",
             ),
+        ],
+        "train_stage": [
+            (
+                "validations go by the step of the run",
+                "run.state.stage_step % run.config",
+                "run.state.step % run.config",
+            ),
+        ],
+        "check_run": [
+            (
+                "the prompts of the test split are not checked",
+                "run.test = fitting(run.test, measured)",
+                "pass",
+            ),
+            ("a sampler that disagrees is trained with", "if gap > MAX_GAP:", "if False:"),
         ],
     },
     "grpo.py": {
@@ -240,6 +297,21 @@ TABLE = {
                 'means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0',
                 "pass",
             ),
+            (
+                "more minibatches than responses are a crash",
+                "min(config.minibatches, len(rollouts))",
+                "config.minibatches * bool(rollouts)",
+            ),
+            (
+                "the update is in another precision than the sampling",
+                "with autocast(model.device):",
+                "if True:",
+            ),
+            (
+                "metrics are sums over minibatches",
+                "float(np.mean([m[name] for m in taken]))",
+                "float(np.sum([m[name] for m in taken]))",
+            ),
         ],
         "accumulate_gradient": [
             ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
@@ -252,6 +324,16 @@ TABLE = {
                 "the stop token is dropped from the loss",
                 "torch.cat([weight for _, weight in batch])",
                 "torch.cat([w.index_fill(0, torch.tensor([len(w) - 1]), 0.0) for _, w in batch])",
+            ),
+            (
+                "the clipped share is added up over micro-batches",
+                "share * clipped.item()",
+                "clipped.item()",
+            ),
+            (
+                "the loss in the metrics has the wrong sign",
+                'metrics["loss"] += loss.item()',
+                'metrics["loss"] -= loss.item()',
             ),
         ],
         "batch_loss": [
@@ -294,6 +376,11 @@ TABLE = {
                 "the trainer's clip range is swapped",
                 "eps_low=config.eps_low, eps_high=config.eps_high",
                 "eps_low=config.eps_high, eps_high=config.eps_low",
+            ),
+            (
+                "differences of log-probs cancel in the gap",
+                "(logprobs - old).abs().mean()",
+                "(logprobs - old).mean()",
             ),
         ],
         "token_weights": [
@@ -343,6 +430,9 @@ TABLE = {
                 "size_of(item) * (len(batches[-1]) + 1) > tokens",
                 "len(batches[-1]) + 1 > tokens",
             ),
+        ],
+        "": [
+            ("the largest gradient norm is ten", "MAX_GRAD_NORM = 1.0", "MAX_GRAD_NORM = 10.0"),
         ],
     },
     "logprobs.py": {
@@ -445,10 +535,18 @@ TABLE = {
         "FusedLoss.backward": [
             ("the fused loss ignores how it is scaled", "grad_hidden.mul_(grad)", "grad_hidden"),
         ],
+        "plan_chunks": [
+            (
+                "autocast is left to each pass",
+                "torch.get_autocast_dtype(device) if autocast else hidden.dtype",
+                "hidden.dtype",
+            ),
+        ],
     },
     "rollout.py": {
         "Sampler.__init__": [
             ("only the first stop id stops", "sorted(stop_ids)", "sorted(stop_ids)[:1]"),
+            ("slots do not bound the batch", "max(min(slots, requests), samples)", "requests"),
         ],
         "Sampler.retire": [
             (
@@ -568,6 +666,16 @@ TABLE = {
                 "np.random.default_rng()",
             ),
         ],
+        "Sampler.step": [
+            (
+                "a straggler holds up the others",
+                "self.live <= self.slots * 3 // 4",
+                "not self.live",
+            ),
+        ],
+        "generate": [
+            ("dropout is on in the sampler", "model.eval()", "pass"),
+        ],
     },
     "cache.py": {
         "SlotCache.move": [
@@ -639,11 +747,36 @@ TABLE = {
                 "if False:",
             ),
         ],
+        "is_readable": [
+            ("prose is a product of letters", "not PROSE.search(text)", "True"),
+        ],
+    },
+    "support/units.py": {
+        "mark_unit": [
+            (
+                "any text is a unit",
+                "not words or not all(map(known.fullmatch, words))",
+                "not words",
+            ),
+            ("operators are nouns", 'SYMBOL if command == "mathrm" else NOUN', "NOUN"),
+        ],
+        "drop_units": [
+            (
+                "3 hours, 20 minutes is a list of numbers",
+                'if len({re.sub(r"\\s", "", hit["units"]) for hit in found}) > 1:',
+                "if False:",
+            ),
+        ],
     },
     "eval.py": {
         "evaluate_both": [
             ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
             ("the table is measured on the validation split", "run.test[", "run.validation["),
+            (
+                "the table's compute is in tokens",
+                '"flops": state.flops',
+                '"flops": state.generated_tokens',
+            ),
         ],
         "evaluate": [
             (
@@ -651,6 +784,12 @@ TABLE = {
                 "stream_seed(config.seed, 0, 1)",
                 "stream_seed(config.seed, run.state.step, 1)",
             ),
+            (
+                "evaluated at the last stage's budget",
+                "config.full_budget",
+                "config.stage_budgets()[-1]",
+            ),
+            ("evaluated without the instruction", "config.instruction", '""'),
         ],
         "pass_at_k": [
             (
@@ -681,6 +820,11 @@ TABLE = {
                 "[rollout.correct for rollout in group]",
                 "[rollout.reward for rollout in group]",
             ),
+            (
+                "answers are measured in characters",
+                "mean(len(ids) for ids in answer_ids)",
+                "mean(map(len, answers))",
+            ),
         ],
         "": [
             (
@@ -710,12 +854,28 @@ TABLE = {
                 "for prompt in prompts]",
                 "for prompt in dict.fromkeys(prompts)]",
             ),
+            (
+                "a start token is added to the prompt",
+                "tokenizer(prompt, add_special_tokens=False)",
+                "tokenizer(prompt, add_special_tokens=True)",
+            ),
         ],
         "evaluate_folder": [
             (
                 "eval.py swaps the modes",
                 'config.instruction, mode == "thinking"',
                 'config.instruction, mode != "thinking"',
+            ),
+            (
+                "eval.py takes the last problems",
+                "problems[: args.problems]",
+                "problems[-args.problems :]",
+            ),
+            ("eval.py ignores --budget", "args.budget or config.full_budget", "config.full_budget"),
+            (
+                "eval.py shows responses under the next problem",
+                "zip(problems[: args.show], groups)",
+                "zip(problems[1:], groups[: args.show])",
             ),
         ],
     },
@@ -786,6 +946,28 @@ TABLE = {
                 "labels[:, 1:].flatten()",
                 "labels[:, :-1].flatten()",
             ),
+            (
+                "the learning rate does not warm up",
+                "scale = min(1, (step + 1) / warmup) * cosine",
+                "scale = cosine",
+            ),
+        ],
+        "write_work": [
+            (
+                "a mistake without a check",
+                "if checks and rng.random() < MISTAKES",
+                "if rng.random() < MISTAKES",
+            ),
+        ],
+        "break_up": [
+            (
+                "partial products do not add up",
+                '(tens * n, "+", ones * n)',
+                '(tens * n, "+", ones)',
+            ),
+        ],
+        "draw_batches": [
+            ("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)"),
         ],
     },
     "support/model.py": {
@@ -819,6 +1001,25 @@ TABLE = {
         ],
     },
     "support/run.py": {
+        "Run.record": [
+            (
+                "stage_step is the step of the run",
+                '"stage_step": state.stage_step',
+                '"stage_step": state.step',
+            ),
+            (
+                "snapshots go by the step of the stage",
+                "state.step % self.config.snapshot_every",
+                "state.stage_step % self.config.snapshot_every",
+            ),
+        ],
+        "Run.progress": [
+            (
+                "the bar of a resumed stage starts at 0",
+                "initial=self.state.stage_step",
+                "initial=0",
+            ),
+        ],
         "Run.stop_if_bad": [
             ("bad steps are counted over the whole run", 'if metrics["updates"]:', "if False:"),
         ],
@@ -884,16 +1085,18 @@ TABLE = {
                 "checkpoints(folder)",
             ),
         ],
+        "resumed_config": [
+            (
+                "resume: options given again are ignored",
+                "Config(**(options | given | {",
+                "Config(**(given | options | {",
+            ),
+        ],
         "resumed_run": [
             (
                 "resume: lines of metrics are doubled",
                 'keep_steps(folder / "metrics.jsonl", run.state.step)',
                 "None",
-            ),
-            (
-                "resume: options given again are ignored",
-                "Config(**(saved | given | {",
-                "Config(**(given | saved | {",
             ),
             ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
         ],
@@ -987,9 +1190,38 @@ TABLE = {
                 '"after": {mode: table[-1][mode]',
                 '"after": {mode: table[0][mode]',
             ),
+            (
+                "the summary's compute is in tokens",
+                '"flops": state.flops',
+                '"flops": state.generated_tokens',
+            ),
+            ("the table leaves out the start", "for entry in table:", "for entry in table[1:]:"),
         ],
     },
     "support/answers.py": {
+        "atoms": [
+            ("an interval has its open ends", '+ (piece.brackets[0] == "(")', "+ 0"),
+        ],
+        "real_set": [
+            ("a hole is closed", '"(["[first % 2]', '"[["[first % 2]'),
+        ],
+        "both": [
+            ("an intersection is a union", '(combine, r"\\cap")', '(combine, r"\\cup")'),
+        ],
+        "bounds": [
+            ("|x| < 1 is x < 1", 'if any(part[:1] == ["|"] for part in parts):', "if False:"),
+        ],
+        "ratio": [
+            ("1:2:3 is 1/6", "shares[0] if len(shares) == 2", "shares[0] if shares"),
+        ],
+        "begins_factor": [
+            (
+                "2 3^n is a product",
+                'is_power and (tokens[-1][0] not in DIGITS or tokens[-2:-1] == ["^"])',
+                "is_power",
+            ),
+            ("(1) 5 is a product", "not is_label and (", "True and ("),
+        ],
         "same_members": [
             (
                 "a list that contains the answer is right",
@@ -1030,32 +1262,64 @@ TABLE = {
             ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
         ],
     },
+    "support/config.py": {
+        "find_settings": [
+            (
+                "a stage's folder does not have its run's settings",
+                'return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}',
+                'return {"model": model}',
+            ),
+            (
+                "a preset can be changed by whoever asks for it",
+                "return dict(PRESETS[model])",
+                "return PRESETS[model]",
+            ),
+        ],
+        "parse_arguments": [
+            ("a 0 on the command line is ignored", "if value is not None", "if value"),
+        ],
+    },
+    "support/plot.py": {
+        "draw_stages": [
+            ("the figure begins with the end", 'summary["before"]', 'summary["after"]'),
+        ],
+        "mark_stages": [
+            (
+                "a stage is marked at its second step",
+                'line["stage_step"] == 1',
+                'line["stage_step"] == 2',
+            ),
+        ],
+    },
 }
 
 LIKELY = {
     "thinkfree.py": ["thinkfree", "tfpi"],
-    "tfpi.py": ["tfpi", "run", "reliability"],
-    "grpo.py": ["grpo", "logprobs", "tfpi"],
+    "tfpi.py": ["tfpi", "wiring", "figures", "model", "run", "reliability"],
+    "grpo.py": ["grpo", "figures", "logprobs", "tfpi"],
     "logprobs.py": ["logprobs", "grpo"],
     "rollout.py": ["rollout", "logprobs"],
     "cache.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
-    "eval.py": ["eval", "tfpi"],
+    "eval.py": ["eval", "figures", "wiring", "options", "tfpi"],
     "problems.py": ["data", "problems"],
     "distill.py": ["distill"],
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
-    "support/config.py": ["bad_input", "run"],
+    "support/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
+    "support/units.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/arithmetic.py": ["problems"],
+    "support/config.py": ["options", "bad_input", "run"],
     "support/disk.py": ["safety", "reliability", "run"],
+    "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
-    "support/model.py": ["rollout", "bad_input", "no_code"],
-    "support/report.py": ["eval", "run"],
+    "support/model.py": ["model", "rollout", "bad_input", "no_code"],
+    "support/plot.py": ["report", "paper"],
+    "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
-    "support/run.py": ["reliability", "run"],
+    "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
     "support/terminal.py": ["safety"],
-    "support/limits.py": ["safety"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],
 }

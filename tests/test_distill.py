@@ -1,23 +1,30 @@
 """The teacher's traces, what is learnt of them, and the model that was distilled from them."""
 
+import math
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import flat_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import distill
 from distill import (
     SOLUTION,
     THINKING,
+    break_up,
     draw_batches,
+    draw_traces,
     encode_trace,
     make_model,
     pad_batch,
     sft,
+    slip,
     write_pass,
+    write_step,
     write_trace,
     write_work,
 )
@@ -97,6 +104,72 @@ def test_a_difference_is_noticed_and_checked_until_a_result_comes_twice():
     assert waits > 20
 
 
+def test_a_slip_is_one_digit_off_by_one_or_two():
+    """And the chain can go on from it: what is divided by 4 stays divisible."""
+    rng = random.Random(0)
+    for _ in range(300):
+        wrong = str(slip(482, (), rng)).rjust(3, "0")
+        [apart] = [int(a) - int(b) for a, b in zip(wrong, "482") if a != b]
+        assert apart % 10 in (1, 2, 8, 9)
+        assert slip(480, (("/", 4),), rng) % 4 == 0
+
+
+def test_a_wrong_result_is_never_the_last():
+    """A mistake stands in an eighth of the works that have a check, and in no other."""
+    rng, checked, mistaken = random.Random(0), 0, 0
+    for problem in draw_problems(2000):
+        pieces = write_work(problem, detail=0.0, check=0.3, answer="", rng=rng)
+        mistakes = sum(not learn for _, learn in pieces)
+        lines = text_of(pieces).split("\n")[:-1]
+        assert re.findall(r"= (\d+)\.", lines[-1])[-1] == problem.answer
+        assert mistakes <= (len(lines) > 1)
+        checked += len(lines) > 1
+        mistaken += mistakes
+    assert 0.25 < checked / 2000 < 0.35 and 0.08 < mistaken / checked < 0.16
+
+
+def test_there_are_at_most_three_checks_without_a_mistake():
+    """Though every one of them would be followed by another."""
+    rng = random.Random(0)
+    for problem in draw_problems():
+        pieces = write_work(problem, detail=0.0, check=1.0, answer="", rng=rng)
+        if all(learn for _, learn in pieces):
+            assert text_of(pieces).count("Check: ") == 3
+
+
+@pytest.mark.parametrize(
+    "step, easy",
+    [
+        ("85 * 6", "80 * 6 = 480, 5 * 6 = 30, 480 + 30"),
+        ("47 + 38", "47 + 30 = 77, 77 + 8"),
+        ("47 - 38", "47 - 30 = 17, 17 - 8"),
+        ("510 / 6", "6 * 80 = 480, 510 - 480 = 30, 30 / 6 = 5, 80 + 5"),
+        ("530 mod 6", "6 * 80 = 480, 530 - 480 = 50, 6 * 8 = 48, 50 - 48"),
+        ("53 mod 6", "6 * 8 = 48, 53 - 48"),
+        ("47 + 8", ""),
+        ("47 + 30", ""),
+        ("80 * 6", ""),
+        ("7 * 8", ""),
+        ("48 / 6", ""),
+    ],
+)
+def test_a_hard_step_is_broken_into_easy_ones(step, easy):
+    """By hand; the last easy one has the result of the hard one, which follows in the text."""
+    value, word, n = step.split()
+    symbol = {"mod": "%"}.get(word, word)
+    broken = break_up(int(value), symbol, int(n))
+    expected = f"{step}: {easy}" if easy else step
+    assert write_step(int(value), symbol, int(n), broken) == expected
+
+
+def test_the_thinking_ends_with_the_answer_and_the_solution_boxes_it():
+    rng = random.Random(0)
+    for problem in draw_problems(20):
+        thought, solution = text_of(write_trace(problem, True, rng)).split("\n</think>\n\n")
+        assert thought.startswith("<think>\n") and thought.endswith(f"\nSo {problem.answer}.")
+        assert solution.endswith(f"\nSo \\boxed{{{problem.answer}}}<|im_end|>")
+
+
 def test_solutions_come_from_one_distribution_in_both_modes():
     """What stands after </think> is drawn alike with and without thinking, or RL on one mode would
     break the other.
@@ -152,6 +225,48 @@ def test_batches_keep_within_the_token_budget(small):
         assert input_ids.shape == labels.shape and input_ids.numel() <= 2000
 
 
+def test_batches_come_in_no_order_of_length(small):
+    """Within a batch traces are alike, but short and long ones are mixed: here 12 of one pool."""
+    _, tokenizer, _ = small
+    batches = draw_batches(tokenizer, steps=12, seed=0, tokens=600, pool=100)
+    widths = [input_ids.shape[1] for input_ids, _ in batches]
+    assert widths != sorted(widths)
+
+
+def test_every_second_trace_thinks_and_all_are_of_the_levels_asked_for(monkeypatch):
+    asked = set()
+
+    def draw(rng, levels, families):
+        asked.add(levels)
+        return draw_problem(rng, levels, families)
+
+    monkeypatch.setattr(distill, "draw_problem", draw)
+    monkeypatch.setattr(distill, "encode_trace", lambda _, *drawn: drawn)
+    traces = draw_traces(None, (1, 3), 6, set(), random.Random(0))
+    assert [thinking for _, thinking, _ in traces] == [True, False] * 3
+    assert asked == {(1, 3)}
+
+
+def test_a_curriculum_of_ever_longer_chains(monkeypatch):
+    """One operation in the first sixth, up to two in the second, then up to three.
+
+    No problem of validation or test is ever drawn, and the seed decides which ones are.
+    """
+    seen = []
+
+    def draw(tokenizer, levels, count, held_out, rng):
+        seen.append((list(levels), held_out, rng.random()))
+        return [([5] * 10, [True] * 10)] * count
+
+    monkeypatch.setattr(distill, "draw_traces", draw)
+    for seed in (0, 1):
+        list(draw_batches(SimpleNamespace(pad_token_id=0), 12, seed, tokens=10, pool=1))
+    assert [levels for levels, *_ in seen[:12]] == [[1]] * 2 + [[1, 2]] * 2 + [[1, 2, 3]] * 8
+    measured = {p.problem for split in ("validation", "test") for p in load_split(split)}
+    assert all(held_out == measured for _, held_out, _ in seen)
+    assert seen[0][2] != seen[12][2]
+
+
 def test_held_out_problems_are_not_learnt(small, monkeypatch):
     """The generator's first problem is taken for one of the test split: no batch has it."""
     _, tokenizer, _ = small
@@ -170,6 +285,52 @@ def test_sft_learns_the_next_token(make_model):
     logprobs = model(input_ids=ids).logits[0].log_softmax(dim=-1)
     [loss] = sft(model, [(ids, labels)], steps=1, lr=0.0)
     assert loss == pytest.approx(-(logprobs[1, 7] + logprobs[2, 8]).item() / 2, rel=1e-4)
+
+
+class NotedSGD(torch.optim.SGD):
+    """Plain gradient descent; of each step its learning rate and its gradient."""
+
+    def __init__(self, parameters, lr, **_):
+        super().__init__(parameters, lr=lr)
+        self.steps.append([])
+
+    def step(self):
+        [group] = self.param_groups
+        gradient = torch.cat([p.grad.flatten() for p in group["params"]])
+        self.steps[-1].append((group["lr"], gradient))
+        super().step()
+
+
+@pytest.fixture
+def noted(monkeypatch):
+    """The steps of each sft from here on."""
+    monkeypatch.setattr(NotedSGD, "steps", [], raising=False)
+    monkeypatch.setattr(torch.optim, "AdamW", NotedSGD)
+    return NotedSGD.steps
+
+
+BATCHES = [
+    (torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([[-100, -100, 7, 8, 9]])),
+    (torch.tensor([[30, 31, 32]]), torch.tensor([[-100, 31, 32]])),
+]
+
+
+def test_the_learning_rate_warms_up_and_falls(make_model, noted):
+    """To its peak in four steps here, then along a cosine, which ends at 0.4 of it."""
+    list(sft(make_model(), BATCHES * 10, steps=20, lr=0.5, warmup=4))
+    cosine = [0.5 * (0.7 + 0.3 * math.cos(math.pi * i / 20)) for i in range(20)]
+    warm = [0.25, 0.5, 0.75] + [1.0] * 17
+    expected = [scale * rate for scale, rate in zip(warm, cosine)]
+    assert [lr for lr, _ in noted[0]] == pytest.approx(expected)
+
+
+def test_each_step_of_sft_has_a_gradient_of_its_own(make_model, noted):
+    """Of its own batch alone, and of a norm of one at most."""
+    list(sft(make_model(), BATCHES, steps=2, lr=0.0))
+    list(sft(make_model(), BATCHES[1:], steps=1, lr=0.0))
+    (_, (_, second)), [(_, alone)] = noted
+    assert torch.equal(second, alone)
+    assert alone.norm().item() == pytest.approx(1.0, rel=1e-3)
 
 
 def test_padding_is_not_learnt():
@@ -231,6 +392,70 @@ def test_the_small_model_is_what_it_should_be(small):
     assert 0.40 < thinking["accuracy"] < 0.80 and 0.10 < free["accuracy"] < 0.55
     assert free["accuracy"] < thinking["accuracy"] and free["tokens"] < 0.3 * thinking["tokens"]
     assert thinking["empty"] == 0 and thinking["truncated"] < 0.05
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
+    """And steps and learning rate arrive where they should."""
+    seen = []
+
+    def note(*numbers):
+        seen.append(numbers)
+        return iter(())
+
+    monkeypatch.setattr(distill, "sample_texts", lambda seed: note("texts", seed))
+    monkeypatch.setattr(distill, "train_tokenizer", lambda texts: small[1])
+    monkeypatch.setattr(distill, "draw_batches", lambda _, *numbers: note("batches", *numbers))
+    monkeypatch.setattr(distill, "sft", lambda _, batches, steps, lr: note("sft", steps, lr))
+    weights = [flat_weights(distill.distill(seed, 7, 0.25)[0]) for seed in (3, 4, 3)]
+    assert seen[:3] == [("texts", 3), ("batches", 7, 3), ("sft", 7, 0.25)]
+    assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
+    assert len(weights[0]) == len(flat_weights(small[0]))
+
+
+def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
+    """Seed and steps that were given, and the measured table, beside model and tokenizer."""
+    seen = []
+    monkeypatch.setattr(distill, "distill", lambda *args: seen.append(args) or small[:2])
+    monkeypatch.setattr(distill, "measure", lambda *args: "THE TABLE")
+    clock = iter([1000.0, 1000.0 + 13 * 60])
+    monkeypatch.setattr(distill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    options = ["--out", str(tmp_path / "mine"), "--seed", "5", "--steps", "7", "--lr", "0.25"]
+    monkeypatch.setattr("sys.argv", ["distill.py", *options])
+    distill.main()
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert seen == [(5, 7, 0.25)] and "distill.py --seed 5 --steps 7`, 13 minutes" in card
+    assert "THE TABLE" in card and "a 0.65M-parameter" in card
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    assert torch.equal(flat_weights(saved), flat_weights(small[0]))
+    assert AutoTokenizer.from_pretrained(tmp_path / "mine").chat_template
+
+
+def test_the_card_measures_both_modes_on_the_validation_split(canned, small):
+    """Four samples a problem, half of them right, at the full budget."""
+    model, tokenizer, _ = small
+    table = distill.measure(model, tokenizer).splitlines()
+    for request, thinking in zip(canned.requests, (True, False), strict=True):
+        assert request["thinking"] is thinking and request["model"] is model
+        assert request["questions"] == [p.problem for p in load_split("validation")]
+        assert (request["samples"], request["max_new_tokens"]) == (4, 640)
+        assert request["stop_ids"] == {tokenizer.eos_token_id}
+    tokens = [len(r.response_ids) for r in canned.requests[0]["rollouts"]]
+    row = f"50.0% ± 0.0% | {sum(tokens) / len(tokens):.0f} | 0.0% | 0.0% |"
+    assert table[0].split(" | ")[3] == "truncated at 640"
+    assert table[2:] == [f"| thinking | {row}", f"| thinking-free | {row}"]
+
+
+def test_the_cards_columns_are_what_their_heads_say(canned, small):
+    """Every first response is cut, all others have an empty block."""
+    canned.write = lambda question, sample: (
+        ("cut", False) if sample == 0 else ("<think>\n\n</think>", True)
+    )
+    for row in distill.measure(*small[:2]).splitlines()[2:]:
+        assert row.split(" | ")[3:] == ["25.0%", "75.0% |"]
 
 
 @pytest.mark.slow

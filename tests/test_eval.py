@@ -22,6 +22,7 @@ from eval import (
 from reward import grade
 from rollout import Rollout
 from support.config import MODES
+from support.model import ModelError
 from support.report import report
 
 
@@ -120,6 +121,25 @@ def test_verification_share_counts_lines():
     assert verification_share([""]) == 0
 
 
+@pytest.mark.parametrize(
+    "line, verifies",
+    [
+        ("Let me verify that", True),
+        ("Checking 2 + 2", True),
+        ("no, WAIT", True),
+        ("I double-check", True),
+        ("Recheck: 4", True),
+        ("to make sure", True),
+        ("so let me confirm it", True),
+        ("unchecked, I await", False),
+        ("sure, I confirm", False),
+    ],
+)
+def test_words_that_verify(line, verifies):
+    """Anywhere in a line, at the beginning of a word."""
+    assert verification_share([line]) == verifies
+
+
 # --------------------------------------------------------------------------------------------------
 # Graded responses and their summary
 
@@ -155,6 +175,21 @@ def test_accuracy_counts_what_is_correct_not_the_reward(monkeypatch):
     assert (result["accuracy"], result["pass_at_k"]) == (0.5, 1)
 
 
+def test_correct_and_reward_are_not_the_same(monkeypatch):
+    """A wrong answer may be worth something, once there is partial credit."""
+    monkeypatch.setattr("eval.grade", lambda text, gold: (False, 0.25))
+    [[rollout]] = grade_texts(monkeypatch, [written("2")], ["1"], 1)
+    assert (rollout.correct, rollout.reward) == (False, 0.25)
+
+
+def test_one_response_that_is_not_finite_is_an_error(monkeypatch):
+    """Wherever it stands among the others."""
+    rollouts = [written("1"), written("2")]
+    rollouts[1].logprobs[0] = math.nan
+    with pytest.raises(ModelError, match="not finite"):
+        grade_texts(monkeypatch, rollouts, ["1"], 2)
+
+
 def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
     """Mean length, the stop token included, and the share that was cut at the budget."""
     result = summarise_texts(
@@ -167,27 +202,29 @@ def test_tokens_and_truncation_are_those_of_the_rollouts(monkeypatch):
 
 
 def test_answer_tokens_are_those_after_the_thinking(monkeypatch):
-    """With a closed block what follows it is the answer; without a block everything is."""
-    result = summarise_texts(
-        monkeypatch, [written("<think>\nlong\n</think>12345"), written("123")], ["1"], 2
-    )
-    assert result["answer_tokens"] == 4
+    """What follows a closed block, the last one, is the answer; without a block everything is."""
+    texts = ["<think>\nlong\n</think>12345", "123", "<think>\n</think>more</think>1"]
+    result = summarise_texts(monkeypatch, [written(text) for text in texts], ["1"], 3)
+    assert result["answer_tokens"] == 3
 
 
 def test_empty_blocks_are_counted(monkeypatch):
     """Thinking-free in disguise: a block with white space only.
 
-    A filled block, no block or an open block is none.
+    A filled block, no block or an open block is none, nor is one that the response does not begin
+    with.
     """
     texts = [
+        "so <think></think>2",
+        "so <think>1</think>2",
         "<think>\n\n</think>\n\n2",
         "<think></think>2",
         "<think>\n1\n</think>\n\n2",
         "2",
         "<think>\n",
     ]
-    result = summarise_texts(monkeypatch, [written(t) for t in texts], ["2"], 5)
-    assert (result["empty"], result["thought"]) == (2 / 5, 1 / 5)
+    result = summarise_texts(monkeypatch, [written(t) for t in texts], ["2"], 7)
+    assert (result["empty"], result["thought"]) == (2 / 7, 1 / 7)
 
 
 def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
@@ -197,6 +234,28 @@ def test_an_empty_block_opened_by_the_prompt_is_counted(monkeypatch):
     """
     rollouts = [written("\n</think>\n\n2"), written("1\n</think>2")]
     assert summarise_texts(monkeypatch, rollouts, ["2"], 2, ["<think>\n"])["empty"] == 1 / 2
+
+
+def test_prompts_are_sampled_from_as_they_are(monkeypatch):
+    """A chat template has written all special tokens: a second start token would be one too many.
+
+    Stop tokens leave no text, and the thinking does.
+    """
+    asked = []
+
+    class Starting(Characters):
+        def __call__(self, texts, add_special_tokens=True):
+            return {"input_ids": [1] * add_special_tokens + self.encode(texts)}
+
+    def generate(model, prompts, **_):
+        asked.extend(prompts)
+        return [written("<think>\n</think>2")]
+
+    monkeypatch.setattr("eval.generate", generate)
+    options = {"samples": 1, "label": ""}
+    model = SimpleNamespace(device="cpu")
+    [[rollout]] = sample_and_grade(model, Starting(), ["<s>Hi"], ["2"], **options)
+    assert asked == [Characters().encode("<s>Hi")] and rollout.text == "<think>\n</think>2"
 
 
 def sample_three(model, prompts, seed=7):

@@ -155,7 +155,7 @@ def test_clip_gradients(advantage, ratio, gradient):
     logprob = torch.tensor([math.log(ratio)], requires_grad=True)
     old = torch.zeros(1)
     advantages = torch.tensor([float(advantage)])
-    loss, clipped = policy_loss(logprob, old, advantages, torch.ones(1), eps_low=0.2, eps_high=0.28)
+    loss, clipped = policy_loss(logprob, old, advantages, torch.ones(1))
     loss.backward()
     assert -logprob.grad.item() == pytest.approx(gradient, abs=1e-6)
     assert clipped.item() == (gradient == 0)
@@ -400,6 +400,14 @@ def test_minibatches_are_separate_steps(make_model):
     assert metrics["logprob_gap"] == pytest.approx(first["logprob_gap"])
 
 
+def test_more_minibatches_than_responses_are_one_each(make_model):
+    """A batch may be as small as its one group that is not flat: three steps, and none is empty."""
+    few = batch(ADVANTAGES)[:3]
+    after, metrics = weights_after(make_model(), few, lr=0.01, minibatches=5)
+    expected, _ = weights_after(make_model(), few, lr=0.01, minibatches=3)
+    assert torch.equal(after, expected) and metrics["updates"] == 3
+
+
 @pytest.mark.parametrize("rollouts", [[], batch([0.0] * 8)], ids=["none kept", "all flat"])
 def test_nothing_to_learn_is_no_crash(make_model, rollouts):
     """Pitfall: all truncated, or all groups flat. Finite metrics and unchanged weights."""
@@ -417,6 +425,14 @@ def test_a_step_without_finite_gradient_is_skipped(make_model):
     assert torch.equal(after, expected) and metrics["skipped"] == 1
 
 
+def test_a_gradient_that_overflows_is_skipped_though_the_loss_is_finite(make_model):
+    model = make_model()
+    before = flat_weights(model)
+    next(model.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    after, metrics = weights_after(model, batch(ADVANTAGES))
+    assert torch.equal(before, after) and (metrics["updates"], metrics["skipped"]) == (0, 1)
+
+
 def test_gradients_are_clipped_to_their_norm(make_model):
     """A step is no longer than the largest norm times the learning rate.
 
@@ -427,6 +443,42 @@ def test_gradients_are_clipped_to_their_norm(make_model):
     after, metrics = weights_after(model, batch(ADVANTAGES), max_grad_norm=0.5)
     assert (after - before).norm().item() == pytest.approx(0.5, rel=1e-3)
     assert metrics["grad_norm"] > 0.5
+
+
+def test_the_largest_gradient_has_a_norm_of_one(make_model):
+    """Of each minibatch; it is not an option, since the paper's learning rate goes with it."""
+    model = make_model()
+    norms = []
+
+    def note(*_):
+        norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer.register_step_pre_hook(note)
+    rollouts = batch([100 * advantage for advantage in ADVANTAGES])
+    update(model, optimizer, rollouts, Config(minibatches=2))
+    assert norms == pytest.approx([1.0, 1.0], rel=1e-3)
+
+
+@pytest.mark.parametrize("micro_tokens, shared", [(27, 1), (26, 0)])
+def test_prompts_are_shared_where_micro_tokens_have_room_for_them(make_model, micro_tokens, shared):
+    """Three prompts, padded to nine tokens."""
+    _, metrics = weights_after(make_model(), grouped(), micro_tokens=micro_tokens)
+    assert metrics["shared_prompts"] == shared
+
+
+def test_autocast_gradients_of_the_update_stay_near_fp32(make_model, monkeypatch):
+    """The GPU path, tried on a CPU: matmuls in bf16, weights, gradients and loss in fp32."""
+    moves = []
+    for enabled in (False, True):
+        model = make_model()
+        before = flat_weights(model)
+        bf16 = torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+        monkeypatch.setattr(grpo, "autocast", lambda device: bf16)
+        moves.append(before - weights_after(model, batch(ADVANTAGES), **WIDE)[0])
+        assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    # Old log-probs lie far off: bf16 moves the ratios by some per cent.
+    assert 0 < (moves[1] - moves[0]).norm() < 0.2 * moves[0].norm()
 
 
 def test_rewarded_responses_become_likelier(make_model):

@@ -11,7 +11,14 @@ from conftest import check, naive_response_logprobs, sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from grpo import policy_loss
-from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
+from logprobs import (
+    SharedPrompts,
+    fused_loss,
+    plan_chunks,
+    response_states,
+    sharing_pays,
+    token_logprobs,
+)
 from rollout import generate, sample_tokens
 
 # --------------------------------------------------------------------------------------------------
@@ -110,6 +117,34 @@ def test_autocast_gradients_stay_near_fp32(make_model, inside):
             total.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert (gradients[1] - gradients[0]).norm() < 0.06 * gradients[0].norm()
+
+
+class Products(TorchDispatchMode):
+    """Notes the types of what matrix products are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm_):
+            self.types |= {tensor.dtype for tensor in args[-2:]}
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_backward_multiplies_in_the_type_of_forward(fused):
+    """Under autocast that is bf16, even where backward runs outside: the same logits twice."""
+    hidden, weight, targets, _ = projection()
+    inputs = (hidden.requires_grad_(), weight.requires_grad_(), targets)
+    with Products() as products:
+        with torch.autocast("cpu", torch.bfloat16):
+            if fused:
+                total, *_ = fused_loss(*inputs, lambda rows, p: (p.sum(), torch.tensor(0.0)))
+            else:
+                total = token_logprobs(*inputs).sum()
+        total.backward()
+    assert products.types == {torch.bfloat16}
 
 
 # Three prompts of unequal length with two or three responses each, of one to five tokens.
@@ -283,6 +318,14 @@ def test_the_logits_never_exist_at_once():
         ).sum().backward()
     assert largest.elements <= 16 * 512
     assert max(saved) <= weight.numel()
+
+
+@pytest.mark.parametrize("vocabulary", [500, 32_000, 152_000, 10_000_000])
+def test_a_chunk_of_logits_takes_a_bounded_memory(vocabulary):
+    """128 MB of fp32, but 16 tokens at least."""
+    chunk, _ = plan_chunks(torch.empty(0), torch.empty(vocabulary, 1, device="meta"), None)
+    most = 128 * 2**20 / 4 / vocabulary
+    assert chunk == 16 or 0.9 * most < chunk <= most
 
 
 def test_logprobs_are_never_positive():

@@ -340,6 +340,28 @@ def test_a_folder_has_its_name_once_it_is_on_the_disk(tmp_path, monkeypatch):
     assert sorted(done[:2]) == [".partial", "weights"] and done[2:] == ["rename", tmp_path.name]
 
 
+def test_a_folder_that_is_written_again_is_the_new_one(tmp_path):
+    """A stage's model, after a crash: whoever resumed the run may have changed an option."""
+    for text in ("old", "new"):
+        disk.write_folder(tmp_path / "stage1", lambda folder: (folder / text).write_text(text))
+    assert [path.name for path in tmp_path.rglob("*")] == ["stage1", "new"]
+
+
+def test_a_folder_that_is_removed_by_half_has_lost_its_name(tmp_path, monkeypatch):
+    """Or half a checkpoint would be taken for a whole one."""
+    folder = tmp_path / "checkpoint-1-0"
+    folder.mkdir()
+
+    def half(path, ignore_errors=False):
+        if path.exists():
+            raise Killed
+
+    monkeypatch.setattr(disk.shutil, "rmtree", half)
+    with pytest.raises(Killed):
+        disk.remove_folder(folder)
+    assert not folder.exists()
+
+
 def damage(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

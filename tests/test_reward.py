@@ -8,8 +8,9 @@ import sys
 import time
 
 import pytest
+from test_reward_golden import CASES
 
-from reward import extract_answer, grade, is_equivalent, math_reward
+from reward import extract_answer, grade, is_equivalent, is_readable, math_reward
 from support.spelling import RULES
 
 # --------------------------------------------------------------------------------------------------
@@ -115,6 +116,41 @@ def test_grading_loads_no_computer_algebra():
 
 
 # --------------------------------------------------------------------------------------------------
+# Golds that a response can earn
+
+
+@pytest.mark.parametrize(
+    "gold",
+    ["5", r"\frac{1}{2}", "x=1, y=2", r"\{1,2\}", r"\mathbb{R}\setminus\{2\}", "18 eggs", "$18"]
+    + ["no solution", "Tuesday", "(A)", "east", "odd and even", "the first player wins"],
+)
+def test_mathematics_and_a_few_words_are_readable(gold):
+    assert is_readable(gold)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    ["Janet sells 16 - 3 - 4 = 9 duck eggs a day.", "x is 5"]
+    + ["The sequence converges because it is bounded and monotone"]
+    + ["because every such number has a factor"],
+)
+def test_prose_is_not_readable_though_its_letters_make_a_product(gold):
+    assert not is_readable(gold)
+
+
+@pytest.mark.parametrize(
+    "gold", ["", " ", "{5", "5}", "}{", "5" * 1001, r"\int_0^1 x\,dx", r"\frac{1}{0}", r"\text{}"]
+)
+def test_what_no_box_can_hold_and_no_grader_reads_is_not_readable(gold):
+    assert not is_readable(gold)
+
+
+def test_the_golds_of_the_table_that_something_else_equals_are_readable_but_for_an_integral():
+    golds = [gold for _, equal, pred, gold in CASES if equal and pred != gold]
+    assert [gold for gold in golds if not is_readable(gold)] == [r"\int_0^1 x\, dx"]
+
+
+# --------------------------------------------------------------------------------------------------
 # The rules of plain spelling
 
 
@@ -158,9 +194,13 @@ HOSTILE = {
     "long left side": "a" * 900 + "+1=5",
     "long subscripts": "a_" * 400 + "1+1=5",
     "long words": "\\text{" + "cm " * 300 + "!}",
+    "many days": "5 " + "days " * 190 + "!",
+    "many units": "5" + r"\text{ cm}" * 99 + "!",
+    "units in many brackets": "5 (" * 200 + "days",
+    "many points left out": r"\mathbb{R}\setminus\{" + ",".join(map(str, range(99))) + r"\}",
+    "many unions": r"\cup".join(f"({k},{k + 1})" for k in range(50)),
     "spaces": " " * 1_000_000 + "x",
     "control characters": "5\x00\x01\x02",
-    "zero-width space": "5\u200b",
     "digits of another script": "\u0665",
     "code": "__import__('os').system('echo 5')",
     "lambda": "(lambda: 5)()",

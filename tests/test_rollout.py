@@ -278,6 +278,61 @@ def test_a_prompt_is_prefilled_once_for_its_group(model):
     ] * 2  # the first of 3 tokens comes from the prefill
 
 
+def decode_steps(model, prompts, **options):
+    """The rollouts, and how many rows each forward pass had after a prompt's."""
+    rows = []
+
+    def note(module, args, inputs):
+        count, width = inputs["input_ids"].shape
+        if width == 1 and "position_ids" in inputs:
+            rows.append(count)
+
+    hook = model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    rollouts = generate(model, prompts, **options)
+    hook.remove()
+    return rollouts, rows
+
+
+@pytest.mark.parametrize("slots, most", [(5, 4), (6, 6), (999, 16), (1, 2)])
+def test_slots_bound_the_batch(model, slots, most):
+    """In whole groups of two, and one group at least: what does not fit waits."""
+    options = {"max_new_tokens": 4, "stop_ids": set(), "samples": 2, "slots": slots}
+    _, rows = decode_steps(model, PROMPTS, **options)
+    assert max(rows) == most
+
+
+def test_only_live_rows_are_decoded_and_a_straggler_holds_up_nobody(model):
+    """One row for each token but the first, and hardly more steps than the slots make necessary."""
+    options = {"max_new_tokens": 40, "stop_ids": STOPS, "samples": 2, "slots": 8}
+    rollouts, rows = decode_steps(model, PROMPTS * 4, **options)
+    lengths = [len(r.response_ids) for r in rollouts]
+    assert sum(rows) == sum(lengths) - len(lengths)
+    in_turn = sum(max(lengths[i : i + 8]) - 1 for i in range(0, len(lengths), 8))
+    assert len(rows) < 0.8 * in_turn
+
+
+def test_prompts_move_in_together(model):
+    """When a quarter of 16 slots is free: prefills of four prompts each, or more, but for the last.
+
+    One by one they would cost a forward pass each.
+    """
+    prefills = []
+    hook = model.base_model.register_forward_pre_hook(
+        lambda module, args, inputs: prefills.append("position_ids" not in inputs), with_kwargs=True
+    )
+    generate(model, PROMPTS * 8, max_new_tokens=40, stop_ids=STOPS, slots=16)
+    hook.remove()
+    assert sum(prefills) <= 1 + 48 // 4
+
+
+def test_dropout_is_off_in_the_sampler(make_model):
+    """Or its log-probs would be those of a model that nobody trains."""
+    model = make_model(attention_dropout=0.5)
+    options = {"max_new_tokens": 12, "stop_ids": STOPS, "samples": 2}
+    expected = generate(model, PROMPTS, **options)
+    assert generate(model.train(), PROMPTS, **options) == expected
+
+
 def test_later_prompts_change_nothing(model):
     """A response does not depend on who else is in the batch."""
     alone = generate(model, PROMPTS[:2], max_new_tokens=16, stop_ids=STOPS, samples=2, slots=4)
@@ -400,6 +455,14 @@ def test_a_bad_request_says_what_is_wrong(model, change, words):
     request = {"prompts": [[5]], "max_new_tokens": 10, "temperature": 1.0} | change
     with pytest.raises(ValueError, match=words):
         generate(model, stop_ids=STOPS, **request)
+
+
+def test_a_request_that_fits_the_context_exactly_is_served(model):
+    """128 tokens, of which the prompt has 118; the longest prompt decides, wherever it stands."""
+    prompts = [[5], [5] * 118]
+    generate(model, prompts, max_new_tokens=10, stop_ids=STOPS)
+    with pytest.raises(ValueError, match="prompt of 118 tokens and a budget of 11 exceed"):
+        generate(model, prompts, max_new_tokens=11, stop_ids=STOPS)
 
 
 def test_no_prompts_no_rollouts(model):

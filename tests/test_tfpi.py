@@ -190,6 +190,12 @@ def test_presets_carry_the_papers_values():
             True,
         ),  # levelled off after a rise
         ([0.1] * 6, [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], True),  # accuracy falls: no better for going on
+        ([0.1] * 5, [0.5] * 5, False),  # both flat, but two windows of three need six
+        ([0.1] * 6, [0.5] * 3 + [0.52] * 3, False),  # two points are a rise
+        ([0.1] * 6, [0.5] * 3 + [0.508] * 3, True),  # less than one is none
+        ([0.12] * 3 + [0.1] * 3, [0.5] * 6, False),  # nor is it a fall
+        ([0.108] * 3 + [0.1] * 3, [0.5] * 6, True),
+        ([0.1] * 7, [0.2] + [0.5] * 6, True),  # what was before the two windows is forgotten
     ],
 )
 def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):

@@ -1,0 +1,311 @@
+"""What each option of the command lines changes: presets, folders, resuming, and eval.py.
+
+The sampler is canned (conftest.py): it notes what it is asked for.
+"""
+
+import json
+from dataclasses import asdict, fields
+
+import pytest
+import torch
+from conftest import first_questions, flat_weights, load_first, new_run, resumed_run
+
+import eval as eval_module
+import tfpi
+from support.config import PRESETS, Config, find_settings, parse_arguments
+
+# --------------------------------------------------------------------------------------------------
+# Options and presets
+
+
+def test_zero_and_nothing_can_be_given():
+    """`--steps 0` takes a fixed number back, `--instruction=` a preset's sentence."""
+    given, resume = parse_arguments(["--seed", "0", "--steps", "0", "--instruction="])
+    assert (given, resume) == ({"seed": 0, "steps": 0, "instruction": ""}, False)
+    assert parse_arguments(["--resume"]) == ({}, True)
+
+
+def test_every_option_is_a_field_of_its_name_and_kind():
+    """1 is given for each number, and what is chosen or written otherwise."""
+    values = {f.name: type(f.default)(1) for f in fields(Config)}
+    argv = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+    assert parse_arguments(argv)[0] == values
+
+
+def test_help_tells_the_defaults_of_both(capsys):
+    """The small preset replaces some of the paper's values, and --help says both."""
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for default in (
+        "learning rate, constant, no warm-up; paper: 1e-6 (default: 1e-06; small: 0.0001)",
+        "rollouts a prompt; paper: 8 (default: 8)",
+        "prompts a step; paper: 256 (default: 256; small: 64)",
+    ):
+        assert default in said
+
+
+def test_the_defaults_are_the_papers():
+    """Section 4, and DAPO where it says nothing; one optimizer step a batch, avg@k by hand."""
+    config = asdict(Config())
+    paper = {"full_budget": 32768, "steps": 0, "stage_steps": 200, "draws": 3, "minibatches": 1}
+    paper |= {"normalizer": "dapo", "recipe": "tfpi", "validation_problems": 500, "seed": 0}
+    paper |= {
+        "instruction": "Please reason step by step, and put your final answer within \\boxed{}."
+    }
+    assert {name: config[name] for name in paper} == paper
+
+
+def test_the_small_preset_is_what_the_readme_says():
+    config = asdict(Config(**find_settings("small")))
+    small = {"lr": 1e-4, "prompts": 64, "minibatches": 2, "budgets": "80,112,160", "draws": 1}
+    small |= {"instruction": "", "stage_steps": 45, "validate_every": 5, "eval_problems": 250}
+    small |= {"full_budget": 640, "validation_problems": 250, "group": 8, "eps_high": 0.28}
+    assert {name: config[name] for name in small} == small
+
+
+def test_presets_name_the_papers_models():
+    names = ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")
+    assert [find_settings(name)["model"] for name in names] == [
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+        "Qwen/Qwen3-4B",
+        "Qwen/Qwen3-4B-Thinking-2507",
+    ]
+    assert find_settings("some/other") == {"model": "some/other"}
+
+
+def test_the_folder_of_the_small_model_is_the_small_preset(monkeypatch):
+    """However its path is written, and whoever gets the settings may change them."""
+    monkeypatch.chdir(PRESETS["small"]["model"])
+    find_settings("small").clear()
+    assert find_settings("../small") == find_settings("small") == PRESETS["small"]
+
+
+def test_what_the_user_gives_wins_over_the_preset(tiny_options, tmp_path):
+    run = new_run(tiny_options | {"lr": 0.5, "minibatches": 3, "out": str(tmp_path / "run")})
+    assert (run.config.lr, run.config.minibatches, run.config.prompts) == (0.5, 3, 4)
+    assert run.optimizer.param_groups[0]["lr"] == 0.5
+    assert json.loads((run.folder / "config.json").read_text()) == asdict(run.config)
+
+
+def test_the_optimizer_is_adamw_as_pytorch_has_it(small_run):
+    """But for the learning rate, and without weight decay."""
+    plain = torch.optim.AdamW([torch.zeros(1)], lr=small_run.config.lr, weight_decay=0.0)
+    assert small_run.optimizer.defaults == plain.defaults
+    assert type(small_run.optimizer) is torch.optim.AdamW
+
+
+# --------------------------------------------------------------------------------------------------
+# Folders and resuming
+
+OTHER = {"recipe": "direct", "budgets": "21,13", "full_budget": 34, "steps": 1, "group": 5}
+OTHER |= {"instruction": "Take care.", "eval_problems": 6, "prompts": 3}
+
+
+@pytest.fixture
+def stage_of_another_run(tmp_path):
+    """The folder of a stage, whose run had options of its own, and its weights."""
+    run = new_run({"model": "small", "device": "cpu", "out": str(tmp_path / "run"), **OTHER})
+    next(run.model.parameters()).data += 0.125
+    run.save_model("stage1")
+    return str(run.folder / "stage1"), flat_weights(run.model)
+
+
+def test_a_run_from_a_stage_goes_on_with_its_settings(stage_of_another_run, tmp_path):
+    """Its weights, budgets, instruction, group; but not what told that run where and how to go."""
+    folder, weights = stage_of_another_run
+    out = str(tmp_path / "next")
+    run = new_run({"model": folder, "out": out, "prompts": 11})
+    assert torch.equal(flat_weights(run.model).cpu(), weights)
+    own = {"model": folder, "out": out, "recipe": "tfpi", "steps": 0, "device": "", "prompts": 11}
+    small = PRESETS["small"]
+    assert asdict(run.config) == asdict(Config(**(small | OTHER | own)))
+
+
+def test_a_run_without_a_checkpoint_starts_from_its_own_model(stage_of_another_run, tmp_path):
+    """Interrupted before its first measurement was done."""
+    folder, weights = stage_of_another_run
+    new_run({"model": folder, "out": str(tmp_path / "next")}).lock.close()
+    resumed = resumed_run({"out": str(tmp_path / "next")})
+    assert torch.equal(flat_weights(resumed.model).cpu(), weights)
+
+
+def test_each_split_has_its_place_in_a_run(small_run):
+    found = (small_run.train, small_run.validation, small_run.test)
+    assert found == tuple(load_first(split) for split in ("train", "validation", "test"))
+
+
+def test_ones_own_data_is_used(tiny_options, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    rows = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
+    found = [p.problem for part in (run.train, run.validation, run.test) for p in part]
+    assert sorted(found) == sorted(row["problem"] for row in rows)
+    run.lock.close()
+    assert resumed_run({"out": str(run.folder)}).train == run.train
+
+
+def test_runs_without_a_folder_get_one_after_their_model(
+    tiny_options, stage_of_another_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = stage_of_another_run
+    runs = [new_run(tiny_options | {"model": model}) for model in ("small", "small", folder)]
+    assert [str(run.folder) for run in runs] == ["runs/small", "runs/small-2", "runs/stage1"]
+    assert [run.config.out for run in runs] == ["", "", ""]
+
+
+def test_what_may_change_on_resume(small_run):
+    """How fast, how long and how the update learns; not what the table of measurements rests on."""
+    changes = dict(device="cpu", steps=5, stage_steps=6, prompts=7, group=2, draws=2, lr=0.5)
+    changes |= dict(eps_low=0.1, eps_high=0.3, normalizer="grpo", minibatches=3, slots=9)
+    changes |= dict(micro_tokens=99, save_every=8, snapshot_every=4)
+    small_run.lock.close()
+    run = resumed_run({"out": str(small_run.folder), **changes})
+    assert {name: getattr(run.config, name) for name in changes} == changes
+    run.lock.close()
+    rest = {f.name: f.default for f in fields(Config) if f.name not in (*changes, "out")}
+    for name in rest:
+        other = {"recipe": "direct"}.get(name, type(rest[name])(77))
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} .*cannot change"):
+            resumed_run({"out": str(small_run.folder), name: other})
+
+
+def test_the_device_is_the_options(tiny_options, tmp_path, monkeypatch):
+    """The best there is where none is given."""
+    monkeypatch.setattr("support.run.default_device", lambda: "meta")
+    monkeypatch.setattr("support.run.check_config", lambda config: None)
+    seen = []
+    monkeypatch.setattr(
+        "support.run.load_model", lambda source, device: seen.append(device) or 1 / 0
+    )
+    for device in ("cpu", ""):
+        with pytest.raises(ZeroDivisionError):
+            new_run(tiny_options | {"device": device, "out": str(tmp_path / "run")})
+    assert seen == ["cpu", "meta"]
+
+
+LONG = "What is 1" + " + 1" * 500 + "?"
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_problem_too_long_for_the_context_is_found_in_any_split(split, small_run):
+    """Only where it is used: behind the measured ones it does not matter."""
+    small_run.train = small_run.train[:5]
+    problems = getattr(small_run, split)[:5]
+    long = type(problems[0])(LONG, "501")
+    setattr(small_run, split, [*problems, long])
+    if split != "train":
+        tfpi.check_prompts(small_run)
+    setattr(small_run, split, [*problems[:3], long])
+    with pytest.raises(ValueError, match="exceed the model's context"):
+        tfpi.check_prompts(small_run)
+
+
+@pytest.mark.parametrize("name, value", [("budgets", "1020,16"), ("instruction", "Go. " * 500)])
+def test_the_largest_budget_and_the_whole_prompt_are_checked(name, value, small_run):
+    small_run.train = small_run.train[:5]
+    setattr(small_run.config, name, value)
+    with pytest.raises(ValueError, match="exceed the model's context"):
+        tfpi.check_prompts(small_run)
+
+
+# --------------------------------------------------------------------------------------------------
+# eval.py
+
+
+@pytest.fixture
+def evaluated(canned, capsys):
+    """Runs eval.py on the CPU: what it asked for, and what it printed."""
+
+    def call(*argv):
+        eval_module.main(["--device", "cpu", *map(str, argv)])
+        return canned.requests, capsys.readouterr().out
+
+    return call
+
+
+def test_eval_without_options_measures_as_its_help_says(evaluated):
+    """The small model, both modes, avg@8 of the first 250 test problems, at its own budget."""
+    requests, _ = evaluated()
+    expected = {"samples": 8, "max_new_tokens": 640, "temperature": 1.0, "seed": 0, "slots": 256}
+    for request in requests:
+        assert {name: request[name] for name in expected} == expected
+        assert request["questions"] == first_questions("test", 250)
+    assert [request["thinking"] for request in requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "option, value, name",
+    [
+        ("-k", 3, "samples"),
+        ("--budget", 55, "max_new_tokens"),
+        ("--temperature", 0.5, "temperature"),
+        ("--temperature", 0, "temperature"),
+        ("--seed", 7, "seed"),
+        ("--slots", 9, "slots"),
+    ],
+)
+def test_each_option_of_eval_changes_what_it_is_for(option, value, name, evaluated):
+    requests, _ = evaluated("--problems", 2, option, value)
+    assert [request[name] for request in requests] == [value, value]
+
+
+@pytest.mark.parametrize("mode", ["thinking", "thinking-free"])
+def test_eval_measures_the_mode_that_is_asked_for(mode, evaluated):
+    [request], printed = evaluated("--problems", 2, "--mode", mode)
+    assert request["thinking"] == (mode == "thinking") and printed.split()[0] == mode
+
+
+def test_eval_takes_the_first_problems_of_ones_own_data(evaluated, tmp_path):
+    data = tmp_path / "mine.jsonl"
+    rows = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    requests, _ = evaluated("--data", data, "--problems", 3)
+    expected = ["What is 0 + 1?", "What is 1 + 1?", "What is 2 + 1?"]
+    assert [request["questions"] for request in requests] == [expected] * 2
+
+
+def test_eval_measures_a_stage_with_the_settings_of_its_run(stage_of_another_run, evaluated):
+    """The full budget and the instruction; the weights are the stage's."""
+    folder, weights = stage_of_another_run
+    requests, _ = evaluated("--model", folder, "--problems", 2)
+    for request in requests:
+        assert request["max_new_tokens"] == 34
+        assert all("\nTake care.<|im_end|>" in text for text in request["prompts"])
+        assert torch.equal(flat_weights(request["model"]), weights)
+
+
+def test_eval_stops_at_every_stop_id_of_the_model_on_the_device_given(
+    evaluated, monkeypatch, small
+):
+    seen = []
+    model, tokenizer, _ = small
+    monkeypatch.setattr(
+        "eval.load_model", lambda *args: seen.append(args) or (model, tokenizer, {1, 2})
+    )
+    monkeypatch.setattr("eval.default_device", lambda: "meta")
+    requests, _ = evaluated("--problems", 2)
+    assert seen == [(PRESETS["small"]["model"], "cpu")]
+    assert [request["stop_ids"] for request in requests] == [{1, 2}] * 2
+
+
+def test_eval_shows_the_first_responses_and_their_own_problems(evaluated):
+    """--show 2: question, first response, its reward and the right answer, of each mode."""
+    _, printed = evaluated("--problems", 4, "-k", 2, "--show", 2)
+    shown = [
+        f"\n--- {p.problem}\n\\boxed{{{p.answer}}}\n--- reward 1, the answer is {p.answer}\n"
+        for p in load_first("test")[:2]
+    ]
+    for part in shown:
+        assert printed.count(part) == 2
+    assert printed.count("---") == 8
+
+
+def test_eval_prints_avg_and_pass_at_k(evaluated):
+    """One of two responses is right: avg@2 is a half, and every problem is solved once."""
+    _, printed = evaluated("--problems", 4, "-k", 2)
+    for row in printed.splitlines():
+        assert " 50.0 ± 0.0 %" in row and row.endswith("avg@2 of 4, pass@2 100.0 %")
