@@ -3,7 +3,7 @@
 The paper starts from models that were distilled by SFT from a stronger teacher's long chains of
 thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.65M parameters, from nothing:
 
-    python distill.py        # writes models/small again, in under an hour on two cores
+    python distill.py     # writes runs/distilled in an hour on two cores; Ctrl-C keeps what it has
 
 The teacher solves a problem in *passes*. A pass writes the steps of the chain. A step is either
 done in the head (`85 * 6 = 510`) or broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30,
@@ -20,25 +20,26 @@ and the wrong digits are *left out of the loss*: the model learns to notice a mi
 one. Left out: sampling from a real teacher, filtering by its correctness, sequence packing.
 """
 
-import argparse
 import math
 import random
+import sys
 import time
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
 from problems import load_split
 from support.arithmetic import FAMILIES, allowed, apply_op, draw_problem
 from support.config import PRESETS
-from support.small import CARD, train_tokenizer
+from support.files import fill_folder, new_folder, try_folder
+from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
+from support.small import CARD, make_model, save, train_tokenizer
+from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all
 
 # detail: the share of hard steps that are broken up
@@ -47,6 +48,7 @@ THINKING = {"detail": 0.9, "check": 0.85}
 SOLUTION = {"detail": 0.33, "check": 0.3}
 MISTAKES = 0.12  # the probability of a wrong digit in one of the passes, if there is a check
 STEPS = 2600
+BOUNDS = {"steps": (1, LARGEST), "seed": (0, LARGEST_SEED), "lr": (SMALLEST, 10.0)}
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
 # --------------------------------------------------------------------------------------------------
 # The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the
@@ -264,26 +266,6 @@ def sft(model, batches, steps, lr, warmup=100):
         yield loss.item()
 
 
-def make_model(tokenizer):
-    """A Qwen3 of about 0.65M parameters, with random weights."""
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen3ForCausalLM(config)
-
-
 # --------------------------------------------------------------------------------------------------
 # The whole
 
@@ -294,8 +276,7 @@ def measure(model, tokenizer):
     options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": 4}
     problems = load_split("validation")
     answers = [p.answer for p in problems]
-    header = f"| mode | correct | tokens | truncated at {budget} | empty blocks |"
-    table = f"{header}\n|---|---|---|---|---|"
+    table = f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n{5 * '|---'}|"
     for name, thinking in (("thinking", True), ("thinking-free", False)):
         prompts = render_all(tokenizer, problems, "", thinking)
         groups = sample_and_grade(model, tokenizer, prompts, answers, label=name, **options)
@@ -307,43 +288,61 @@ def measure(model, tokenizer):
 
 
 def distill(seed, steps, lr):
-    """(model, tokenizer), from nothing."""
+    """(model, tokenizer, steps done), from nothing. Ctrl-C ends SFT early."""
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(sample_texts(seed))
     model = make_model(tokenizer)
     losses = sft(model, draw_batches(tokenizer, steps, seed), steps, lr)
+    done = 0
     with tqdm(losses, total=steps, desc="SFT", unit="step") as bar:
-        for loss in bar:
-            bar.set_postfix_str(f"loss {loss:.3f}")
-    return model, tokenizer
+        try:
+            for done, loss in enumerate(bar, start=1):
+                bar.set_postfix_str(f"loss {loss:.3f}")
+                if not math.isfinite(loss):
+                    raise ValueError(f"the loss is not finite at step {done}. Lower --lr.")
+        except KeyboardInterrupt:
+            if not done:
+                raise
+    return model, tokenizer, done
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(
-        description="Make the small distilled model.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--out", default="models/small", help="folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, problems and traces")
-    parser.add_argument("--steps", type=int, default=STEPS, help="SFT steps")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
-    return parser.parse_args()
+def parse_arguments(argv):
+    parser = Parser(description="Make the small distilled model.")
+    add = parser.add_argument
+    add("--out", help="folder to write; without it, runs/distilled or the next free name")
+    add("--seed", type=int, default=0, help="seed of weights, problems and traces (default: 0)")
+    add("--steps", type=int, default=STEPS, help="SFT steps (default: %(default)s)")
+    add("--lr", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+    return parser.parse_args(argv)
 
 
-def main():
+def main(argv=None):
     """Distils, saves, measures, and writes the model's card."""
-    args = parse_args()
-    started = time.monotonic()
+    calm_streams()
+    args = parse_arguments(argv)
     torch.set_flush_denormal(True)
-    model, tokenizer = distill(args.seed, args.steps, args.lr)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
-    minutes = (time.monotonic() - started) / 60
-    table = measure(model, tokenizer)
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    numbers = {"parameters": parameters, "seed": args.seed, "steps": args.steps, "minutes": minutes}
-    (Path(args.out) / "README.md").write_text(CARD.format(**numbers, table=table), encoding="utf-8")
-    print(f"{table}\nwritten to {args.out} after {minutes:.1f} minutes")
+    kept = ""
+    try:
+        check_options(args, BOUNDS)
+        out = new_folder(args.out, "runs/distilled")
+        with try_folder(out):
+            started = time.monotonic()
+            model, tokenizer, done = distill(args.seed, args.steps, args.lr)
+            fill_folder(out, lambda folder: save(model, tokenizer, folder))
+            kept = f" The model after {done} of {args.steps} steps is in {out}."
+            if done < args.steps:
+                raise KeyboardInterrupt
+            minutes = (time.monotonic() - started) / 60
+            numbers = vars(args) | {"parameters": model.num_parameters() / 1e6, "minutes": minutes}
+            table = measure(model, tokenizer)
+            card = CARD.format(**numbers, table=table)
+            fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
+        return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
+    except (ValueError, OSError, MemoryError) as error:
+        reason = str(error)
+    except KeyboardInterrupt:
+        reason = "stopped."
+    sys.exit(visible(f"distill: {reason}{kept}"))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ from tqdm import tqdm
 from problems import drop_copies, load_problems, load_split
 from reward import grade
 from rollout import check_request, generate, stream_seed
-from support.config import MODES, Config, find_settings
+from support.config import MODES, MOST_SAMPLES, TEMPERATURES, Config, find_settings
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_device, default_device, load_model
+from support.options import LARGEST, LARGEST_SEED, Parser, check_number, check_options, expand
 from support.report import format_row
+from support.terminal import calm_streams, say, say_above, visible
 from thinkfree import check_prompts, describe_prompts, render_all
 
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model
@@ -91,7 +93,7 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
         kept = [problem for problem, fit in zip(kept, fits) if fit]
     if len(kept) < len(problems):
         first = next(p for p in problems if p not in kept)
-        print(
+        say(
             f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and "
             f"budget exceed the model's context of {context} (first: {first.problem[:60]!r})"
         )
@@ -196,7 +198,7 @@ def evaluate_both(run, name):
     for mode in MODES:
         thinking = mode == "thinking"
         entry[mode] = evaluate(run, problems, thinking, config.eval_samples, f"test, {name}")
-        tqdm.write(format_row(name, mode, entry[mode]), file=sys.stderr)
+        say_above(format_row(name, mode, entry[mode]))
     state.evaluations.append(entry)
 
 
@@ -205,7 +207,7 @@ def evaluate_both(run, name):
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Evaluate a model with and without thinking.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -230,12 +232,14 @@ def parse_arguments(argv):
 
 
 def check_arguments(args):
-    leasts = {"k": 1, "problems": 1, "slots": 1, "budget": 1, "seed": 0, "show": 0}
-    for name, least in (leasts | {"temperature": 0}).items():
-        value = getattr(args, name)
-        if value is not None and not least <= value < math.inf:
-            option = "-k" if name == "k" else f"--{name}"
-            raise ValueError(f"{option} {value} is not a number from {least} on.")
+    """Raises ValueError, naming the option, for values that nothing can be measured with."""
+    counts = dict.fromkeys(("problems", "slots", "budget"), (1, LARGEST))
+    seed = {"seed": (0, LARGEST_SEED)}
+    check_options(args, counts | seed | {"k": (1, MOST_SAMPLES), "show": (0, LARGEST)})
+    if args.temperature:
+        check_number("temperature", args.temperature, *TEMPERATURES)
+    args.model = expand(args.model)
+    args.data = expand(args.data)
     check_device(args.device)
 
 
@@ -250,7 +254,7 @@ def evaluate_folder(args):
     problems = problems[: args.problems]
     model, tokenizer, stop_ids = load_model(source, args.device)
     check_prompts(tokenizer)
-    print("\n".join(describe_prompts(tokenizer, stop_ids)))
+    say("\n".join(describe_prompts(tokenizer, stop_ids)))
     wanted = [(mode == "thinking", budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]
@@ -271,17 +275,18 @@ def evaluate_folder(args):
             f"pass@{args.k} {100 * result['pass_at_k']:.1f} %"
         )
         for problem, (first, *_) in zip(problems[: args.show], groups):
-            print(f"\n--- {problem.problem}\n{first.text}")
-            print(f"--- reward {first.reward:.0f}, the answer is {problem.answer}")
+            say(f"\n--- {problem.problem}\n{first.text}")
+            say(f"--- reward {first.reward:.0f}, the answer is {problem.answer}")
 
 
 def main(argv=None):
+    calm_streams()
     args = parse_arguments(argv)
     try:
         check_arguments(args)
         evaluate_folder(args)
     except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
-        sys.exit(f"eval: {error}")
+        sys.exit(visible(f"eval: {error}"))
     except KeyboardInterrupt:
         sys.exit("eval: stopped.")
 

@@ -17,20 +17,22 @@ answer are left out, counted and named; more than half of them is an error. The 
 Left out: proofs, multiple choice, questions with a text or an image beside them.
 """
 
-import argparse
 import ast
 import hashlib
 import json
 import math
 import random
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from reward import extract_answer, is_readable
 from support.arithmetic import DATA, write_splits
+from support.options import Parser, check_options, expand
 from support.rows import DataError, read_rows
+from support.terminal import calm_streams, say, visible
 
 QUESTIONS = ("problem", "question", "prompt", "messages", "query")
 ANSWERS = (
@@ -245,12 +247,12 @@ def load_problems(source):
         )
     answers = ", ".join(sorted({gold.column for gold in golds}))
     cut_out = sum(gold.cut_out for gold in golds)
-    print(
+    say(
         f"{source}: {len(rows)} rows, questions from {', '.join(sorted(columns))}, answers from "
         f"{answers}" + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
     )
     if left_out:
-        print(f"{source}: {len(left_out)} rows are left out: {describe_left_out(left_out)}")
+        say(f"{source}: {len(left_out)} rows are left out: {describe_left_out(left_out)}")
     return problems
 
 
@@ -283,7 +285,7 @@ def load_data(source=""):
     questions = list(dict.fromkeys(map(question_key, problems)))
     held = min(500, len(questions) // 10)
     if not held:
-        print(f"{source} has fewer than 10 questions: the model is measured on what it trains on.")
+        say(f"{source} has fewer than 10 questions: the model is measured on what it trains on.")
         return Data(problems, drop_copies(problems), drop_copies(problems))
     random.Random(0).shuffle(questions)  # not the run's seed: the split is the same in every run
     validation = set(questions[:held])
@@ -307,11 +309,29 @@ def take_problems(problems, cursor, count, seed):
     return chosen
 
 
-if __name__ == "__main__":
-    argparse.ArgumentParser(description="Write the splits in data/ again.").parse_args()
-    write_splits()
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+def main(argv=None):
+    """Writes the bundled splits again."""
+    calm_streams()
+    parser = Parser(description="Write the bundled splits again.")
+    parser.add_argument("--out", default=str(DATA), help="folder to write; without it, data/")
+    args = parser.parse_args(argv)
+    try:
+        check_options(args, {})
+        lines = write_splits(expand(args.out))
+    except (ValueError, OSError, MemoryError) as error:
+        sys.exit(visible(f"problems: {error}"))
+    except KeyboardInterrupt:
+        sys.exit("problems: stopped.")
+    say("\n".join(lines))
     print(
-        "Wrote data/test.jsonl, data/validation.jsonl and data/train.jsonl; the small model was "
-        "distilled without seeing validation and test questions, so if those changed, "
-        "`python distill.py` must make it again."
+        "The small model was distilled without seeing validation and test questions, so if those "
+        "changed, `python distill.py` must make it again."
     )
+
+
+if __name__ == "__main__":
+    main()

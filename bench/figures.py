@@ -18,7 +18,12 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from support.plot import COLORS, draw_metric, mark_stages, plt, save
+from support.plot import COLORS, draw_metric, load_pyplot, mark_stages, save
+
+try:
+    plt = load_pyplot()
+except ValueError as error:
+    sys.exit(f"figures: {error}")
 
 DIRECT = "tab:gray"
 TFPI = "tab:green"
@@ -199,6 +204,7 @@ def draw_paper(folder):
             figure, axes = plt.subplots(1, panels, figsize=size, layout="constrained")
             draw(folder, axes)
             made.append(save(figure, Path(folder) / f"{name}.png"))
+            plt.close(figure)
     return made
 
 

@@ -21,9 +21,12 @@ must be able to check it (Section 2, RL with verifiable rewards).
 
 import json
 import random
+import shutil
 from dataclasses import dataclass
 from operator import add, floordiv, mod, mul, sub
 from pathlib import Path
+
+from support.files import fill_folder, free_name, try_folder
 
 DATA = Path(__file__).parent.parent / "data"
 SIZES = {"test": 1000, "validation": 500, "train": 6000}  # in the order in which they are drawn
@@ -211,8 +214,8 @@ def draw_new(rng, families, count, seen):
     raise ValueError(f"{count} new questions are needed, and {', '.join(families)} has too few.")
 
 
-def write_splits(folder=DATA, seed=0):
-    """Writes a JSONL file for each split; no question is in two splits, or twice in one."""
+def make_splits(seed=0):
+    """{split: its text as JSON lines}; no question is in two splits, or twice in one."""
     seen = set()
     rng = random.Random(seed)
     splits = {split: draw_new(rng, FIRST, size, seen) for split, size in SIZES.items()}
@@ -220,9 +223,40 @@ def write_splits(folder=DATA, seed=0):
         rng = random.Random(f"{seed} {family}")
         for split, size in SIZES.items():
             splits[split] += draw_new(rng, (family,), size // len(FIRST), seen)
-    Path(folder).mkdir(parents=True, exist_ok=True)
     columns = ("problem", "answer", "family", "level")
+    texts = {}
     for split, problems in splits.items():
         rows = [{column: getattr(p, column) for column in columns} for p in problems]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (Path(folder) / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        texts[split] = "".join(json.dumps(row) + "\n" for row in rows)
+    return texts
+
+
+def write_splits(folder=DATA, seed=0):
+    """Writes a JSONL file for each split, and returns what it did, a line each.
+
+    A file that is there already and differs is kept beside. Raises OSError.
+    """
+    folder = Path(folder)
+    lines = []
+    with try_folder(folder):
+        changed = {}
+        for split, text in make_splits(seed).items():
+            path = folder / f"{split}.jsonl"
+            if path.exists() and not path.is_file():
+                raise OSError(f"{path} is there, and is no file. Move it, or give another --out.")
+            if path.exists() and path.read_bytes() == text.encode():
+                lines.append(f"{path} is as it was")
+            else:
+                changed[path] = text
+                lines.append(f"wrote {path}")
+        kept = {path: free_name(path.with_name(f"{path.name}.before")) for path in changed}
+        kept = {path: before for path, before in kept.items() if path.exists()}
+
+        def fill(beside):
+            for path, text in changed.items():
+                (beside / path.name).write_bytes(text.encode())
+            for path, before in kept.items():
+                shutil.copy2(path, beside / before.name)
+
+        fill_folder(folder, fill)
+    return lines + [f"what was in {path} is now in {before}" for path, before in kept.items()]

@@ -5,28 +5,43 @@ replaces those that a model needs otherwise. All that is known of an option stan
 declared.
 """
 
-import argparse
-import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from support.disk import read_json
 from support.model import check_device, default_device
+from support.options import (
+    LARGEST,
+    LARGEST_SEED,
+    SMALLEST,
+    Parser,
+    check_number,
+    check_text,
+    expand,
+    flag,
+)
 
 MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and with x'
 RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
 NORMALIZERS = ("dapo", "grpo", "dr_grpo")
+# Samples of one prompt are drawn at once, whatever --slots says, and all of a step are kept.
+MOST_SAMPLES = 10_000
+MOST_PROMPTS = 1_000_000
+TEMPERATURES = (0.01, 100.0)  # beyond, logits over it overflow, or nothing is left of them
 
 
-def option(default, text, *, least=1, choices=None, fixed=False, heading=None):
+def option(default, text, *, least=None, most=LARGEST, choices=None, fixed=False, heading=None):
     """One option of the command line.
 
-    least: the smallest whole number that is allowed; other numbers must be positive. choices: the
-    words that are allowed. fixed: a resumed run may not change it, since its state and its table of
-    measurements rest on it. heading: begins a group of --help.
+    least, most: the bounds of a number; without them whole ones are 1 at least, others positive.
+    choices: the words that are allowed. fixed: a resumed run may not change it, since its state and
+    its table of measurements rest on it. heading: begins a group of --help.
     """
-    known = {"text": text, "least": least, "choices": choices, "fixed": fixed, "heading": heading}
-    return field(default=default, metadata=known)
+    if least is None:
+        least = SMALLEST if isinstance(default, float) else 1
+    known = {"text": text, "choices": choices, "fixed": fixed, "heading": heading}
+    return field(default=default, metadata=known | {"least": least, "most": most})
 
 
 @dataclass
@@ -51,7 +66,7 @@ class Config:
         fixed=True,
     )
     out: str = option("", "output folder; without it, runs/MODEL, or the next free name")
-    seed: int = option(0, "seed of every random stream", least=0, fixed=True)
+    seed: int = option(0, "seed of every random stream", least=0, most=LARGEST_SEED, fixed=True)
     device: str = option("", "cpu, cuda or mps; without it, the best there is")
     instruction: str = option(
         "Please reason step by step, and put your final answer within \\boxed{}.",
@@ -80,8 +95,10 @@ class Config:
     )
     validation_problems: int = option(500, "problems of a validation; paper: MATH500", fixed=True)
 
-    prompts: int = option(256, "prompts a step; paper: 256", heading="a step of DAPO")
-    group: int = option(8, "rollouts a prompt; paper: 8")
+    prompts: int = option(
+        256, "prompts a step; paper: 256", most=MOST_PROMPTS, heading="a step of DAPO"
+    )
+    group: int = option(8, "rollouts a prompt; paper: 8", least=2, most=MOST_SAMPLES)
     draws: int = option(
         3,
         "dynamic sampling: at most this many times the prompts are drawn to fill a batch with "
@@ -90,11 +107,13 @@ class Config:
     temperature: float = option(
         1.0,
         "sampling temperature of rollouts and evaluation; paper: 1.0, evaluation 0.6",
+        least=TEMPERATURES[0],
+        most=TEMPERATURES[1],
         fixed=True,
     )
-    lr: float = option(1e-6, "learning rate, constant, no warm-up; paper: 1e-6")
+    lr: float = option(1e-6, "learning rate, constant, no warm-up; paper: 1e-6", most=10.0)
     eps_low: float = option(0.2, "clip range below 1; DAPO: 0.2")
-    eps_high: float = option(0.28, "clip range above 1 (clip-higher); DAPO: 0.28")
+    eps_high: float = option(0.28, "clip range above 1 (clip-higher); DAPO: 0.28", most=1000.0)
     normalizer: str = option(
         "dapo",
         "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo",
@@ -116,7 +135,10 @@ class Config:
         heading="what is measured and kept",
     )
     eval_samples: int = option(
-        4, "samples a problem in evaluation (avg@k); paper: 32 on AIME", fixed=True
+        4,
+        "samples a problem in evaluation (avg@k); paper: 32 on AIME",
+        most=MOST_SAMPLES,
+        fixed=True,
     )
     save_every: int = option(20, "steps between checkpoints")
     snapshot_every: int = option(
@@ -128,9 +150,10 @@ class Config:
     def stage_budgets(self):
         """The budgets as whole numbers; ValueError if they are none."""
         words = [word.strip() for word in self.budgets.split(",")]
-        if not all(word.isdecimal() and int(word) > 0 for word in words):
+        # Python reads no number of thousands of digits.
+        if not all(re.fullmatch(r"\d{1,10}", word) and 0 < int(word) <= LARGEST for word in words):
             raise ValueError(
-                f"--budgets {self.budgets} is not a list of positive numbers such as "
+                f"--budgets {self.budgets} is not a list of numbers from 1 to {LARGEST}, such as "
                 "2048,4096,8192."
             )
         return [int(word) for word in words]
@@ -166,25 +189,45 @@ PRESETS = {
 def find_settings(model):
     """The settings that go with a model: a preset's; for a stage's folder its run's; else none.
 
-    Among them, `model` is where to load it from.
+    Among them, `model` is where to load it from. Raises ValueError for the folder of a run, which
+    holds several.
     """
     if model in PRESETS:
         return dict(PRESETS[model])
-    if Path(model).is_dir() and Path(model).resolve() == Path(PRESETS["small"]["model"]):
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"model": model}
+    if folder.resolve() == Path(PRESETS["small"]["model"]):
         return dict(PRESETS["small"])
-    run_config = Path(model).parent / "config.json"
-    if Path(model).is_dir() and run_config.exists() and b'"full_budget"' in run_config.read_bytes():
-        saved = asdict(read_json(run_config, Config))
+    if is_run(folder):
+        raise ValueError(f"{folder} is a run; give --model {last_model(folder)}")
+    if is_run(folder.parent):
+        saved = asdict(read_json(folder.parent / "config.json", Config))
         return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
     return {"model": model}
 
 
+def is_run(folder):
+    """Whether tfpi.py's options lie in it."""
+    path = folder / "config.json"
+    return path.is_file() and b'"full_budget"' in path.read_bytes()
+
+
+def last_model(run):
+    """The folder of a run's last stage, or the furthest model that it has so far, for a message."""
+
+    def numbers(path):
+        return [int(n) for n in re.findall(r"\d+", path.name)]
+
+    for name in ("rl", r"stage\d+", r"step\d+", r"checkpoint-\d+-\d+"):
+        found = [path for path in run.iterdir() if re.fullmatch(name, path.name)]
+        if found:
+            return max(found, key=numbers)
+    return "one of its stages, of which none has ended yet."
+
+
 # --------------------------------------------------------------------------------------------------
 # The command line
-
-
-def flag(name):
-    return "--" + name.replace("_", "-")
 
 
 def describe_default(f):
@@ -197,7 +240,7 @@ def describe_default(f):
 
 def parse_arguments(argv):
     """The command line: (options given, resume). The rest is the model's preset's, or Config's."""
-    parser = argparse.ArgumentParser(description="Thinking-Free Policy Initialization.")
+    parser = Parser(description="Thinking-Free Policy Initialization.")
     for f in fields(Config):
         if f.metadata["heading"]:
             group = parser.add_argument_group(f.metadata["heading"])
@@ -205,6 +248,8 @@ def parse_arguments(argv):
         group.add_argument(flag(f.name), type=type(f.default), help=text.replace("%", "%%"))
     group.add_argument("--resume", action="store_true", help="continue the run in --out")
     given = vars(parser.parse_args(argv))
+    for name in ("model", "data", "out"):
+        given[name] = expand(given[name])
     resume = given.pop("resume")
     return {name: value for name, value in given.items() if value is not None}, resume
 
@@ -217,16 +262,16 @@ def check_config(config):
         )
     if not config.model.strip():
         raise ValueError("--model is empty. Give small, a preset, a Hugging Face id, or a folder.")
-    config.stage_budgets()
     for f in fields(config):
         value = getattr(config, f.name)
         choices = f.metadata["choices"]
+        if isinstance(f.default, str):
+            check_text(f.name, value)
+        else:
+            check_number(f.name, value, f.metadata["least"], f.metadata["most"])
         if choices and value not in choices:
             raise ValueError(f"{flag(f.name)} {value} is not one of {', '.join(choices)}.")
-        if isinstance(f.default, int) and value < f.metadata["least"]:
-            raise ValueError(f"{flag(f.name)} {value} is too small.")
-        if isinstance(f.default, float) and not 0 < value < math.inf:
-            raise ValueError(f"{flag(f.name)} {value} is not a positive, finite number.")
+    config.stage_budgets()
     if config.eps_low >= 1:
         raise ValueError(f"--eps-low {config.eps_low} must be below 1: a ratio is never below 0.")
     check_device(config.device or default_device())

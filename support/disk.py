@@ -23,19 +23,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from support.files import flush
+
 PARTIAL = ".partial"  # the name of what is being written, or removed
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
-
-
-def flush(path):
-    """Waits until a file, or a folder's list of names, is on the disk: no power cut can undo it."""
-    if os.name == "nt":  # Windows flushes neither folders nor what is open for reading
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def clear(path):

@@ -7,25 +7,117 @@ and 3, Figure 1 right). Bottom: the rollouts, step by step: reward and validatio
 truncated, flat and verifying shares (Figures 3 and 8). Left out: anything interactive.
 """
 
-import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")  # draws to files, so no display is needed
-    import matplotlib.pyplot as plt
-except ImportError:
-    sys.exit("plot: figures need matplotlib; pip install matplotlib")
+from support.files import fill_folder
+from support.options import Parser, expand
+from support.terminal import calm_streams, say, visible
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
+RESULTS = ("accuracy", "error", "tokens")
+PLACES = ("step", "stage_step", "budget")  # where a step is in the run
+METRICS = ("reward", "validation", "truncated", "flat_groups", "verification")
+LARGEST_DRAWN = 1e15  # of all that is drawn; beyond, axes overflow
 
 
-def draw_stages(axes, summary):
+def load_pyplot():
+    """matplotlib, which is optional. Raises ValueError where it cannot be had."""
+    # It draws to files, so no display is needed; nonsense in there would be an error at the import.
+    os.environ["MPLBACKEND"] = "Agg"
+    try:
+        import matplotlib.pyplot as plt
+
+        plt.switch_backend("Agg")
+    except Exception as error:  # not there, or installed by half, or with settings it cannot read
+        reason = describe(error)
+        raise ValueError(f"figures need matplotlib ({reason}): pip install matplotlib") from None
+    return plt
+
+
+def describe(error):
+    """The first line of an error, short."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].removesuffix(".")
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading. What is drawn must be as tfpi.py wrote it; what nobody draws is not looked at.
+
+
+def read_entries(path):
+    """The measurements of summary.json, before training and after each stage: a list of dicts."""
+    summary = parse(read_text(path), path)
+    stages = summary.get("stages")
+    if not isinstance(stages, list):
+        raise ValueError(f"{path}: stages is not a list")
+    entries = []
+    for stage in [summary.get("before"), *stages]:
+        check_object(stage, f"{path}: a measurement")
+        name = stage.get("name") if entries else "before"
+        if not isinstance(name, str) or len(name) > 99:
+            raise ValueError(f"{path}: the name of a stage is not a short text")
+        entry = {"name": name}
+        for mode in COLORS:
+            check_object(stage.get(mode), f"{path}: {mode} of {name!r}")
+            entry[mode] = numbers(stage[mode], RESULTS, (), path)
+        entries.append(entry)
+    return entries
+
+
+def read_steps(path):
+    """What is drawn of each line of metrics.jsonl: a list of dicts."""
+    lines = []
+    for number, text in enumerate(read_text(path).split("\n"), start=1):
+        if text.strip():
+            where = f"{path}, line {number}"
+            lines.append(numbers(parse(text, where), PLACES, METRICS, where))
+    if not lines:
+        raise ValueError(f"{path} has no steps in it")
+    return lines
+
+
+def read_text(path):
+    if not path.is_file():
+        raise ValueError(f"there is no {path}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8") from None
+
+
+def parse(text, where):
+    """JSON text as an object."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON ({describe(error)})") from None
+    check_object(value, where)
+    return value
+
+
+def check_object(value, where):
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is not an object")
+
+
+def numbers(values, needed, known, where):
+    """Of an object, the numbers that it needs, and those known that it has."""
+    keys = [*needed, *(key for key in known if key in values)]
+    for key in keys:
+        value = values.get(key)
+        if type(value) not in (int, float) or not abs(value) <= LARGEST_DRAWN:
+            raise ValueError(f"{where}: {key} is not a number that can be drawn")
+    return {key: values[key] for key in keys}
+
+
+# --------------------------------------------------------------------------------------------------
+# Drawing
+
+
+def draw_stages(axes, entries):
     """Accuracy and tokens of both modes, before training and after each stage."""
-    entries = [{"name": "before", **summary["before"]}, *summary["stages"]]
     names = [entry["name"] for entry in entries]
     for mode, color in COLORS.items():
         style = {"color": color, "marker": "o", "label": mode.replace("_", "-")}
@@ -80,30 +172,55 @@ def mark_stages(axis, lines):
 
 
 def draw_run(folder):
-    """Writes figure.png into the run's folder and returns its path."""
+    """Writes figure.png into the run's folder and returns its path.
+
+    Raises ValueError or OSError, and nothing else.
+    """
     folder = Path(folder)
-    summary = json.loads((folder / "summary.json").read_text())
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.5), layout="constrained")
-    draw_stages(axes[0], summary)
-    draw_steps(axes[1], lines)
-    return save(figure, folder / "figure.png")
+    try:
+        entries = read_entries(folder / "summary.json")
+        lines = read_steps(folder / "metrics.jsonl")
+    except (ValueError, MemoryError) as error:
+        raise ValueError(
+            f"not a finished run: {error}. Give the folder that tfpi.py wrote."
+        ) from None
+    plt = load_pyplot()
+    try:
+        return draw(plt, entries, lines, folder / "figure.png")
+    except OSError:
+        raise
+    except Exception as error:  # a user's settings or fonts can make the library raise anything
+        raise ValueError(f"the figure of {folder} cannot be drawn ({describe(error)}).") from None
+
+
+def draw(plt, entries, lines, path):
+    figure = plt.figure(figsize=(9, 6.5), layout="constrained")
+    try:
+        axes = figure.subplots(2, 2)
+        draw_stages(axes[0], entries)
+        draw_steps(axes[1], lines)
+        return save(figure, path)
+    finally:
+        plt.close(figure)
 
 
 def save(figure, path):
-    figure.savefig(path, dpi=200)
-    plt.close(figure)
+    """Writes the figure as a PNG, whole or not at all, and returns its path."""
+    fill_folder(path.parent, lambda folder: figure.savefig(folder / path.name, dpi=200))
     return path
 
 
-def main():
-    parser = argparse.ArgumentParser(description="Draw the figure of a finished run.")
+def main(argv=None):
+    calm_streams()
+    parser = Parser(description="Draw the figure of a finished run.")
     parser.add_argument("folder", help="the run's folder, such as runs/small")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
-        print(draw_run(args.folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        sys.exit(f"plot: not a finished run ({error!r}). Give the folder that tfpi.py wrote.")
+        say(draw_run(expand(args.folder)))
+    except (OSError, ValueError, MemoryError) as error:
+        sys.exit(visible(f"plot: {error}"))
+    except KeyboardInterrupt:
+        sys.exit("plot: stopped.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""How the small model is packed: its tokenizer, its chat template, its card.
+"""How the small model is built and packed: its architecture, its tokenizer, its template, its card.
 
 The tokenizer is byte-level BPE, so that any text can be written; digits stay single, so that
 numbers are read and written digit by digit.
 """
 
+from safetensors import SafetensorError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 CHAT_TEMPLATE = (
     "{%- for m in messages %}"
@@ -24,9 +25,9 @@ pipeline_tag: text-generation
 # small: a {parameters:.2f}M-parameter reasoning model for lessons
 
 A Qwen3-architecture model distilled by SFT from a program that writes chains of thought for short
-arithmetic problems (`python distill.py --seed {seed} --steps {steps}`, {minutes:.0f} minutes on two
-CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks in
-`<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking
+arithmetic problems (`python distill.py --seed {seed} --steps {steps} --lr {lr}`, in {minutes:.0f}
+minutes on two CPU cores). It exists to be trained by `tfpi.py`, and knows nothing else. It thinks
+in `<think>...</think>`, then writes a solution that ends in `\\boxed{{}}`; with an empty thinking
 block in its prompt (`enable_thinking=False` in the chat template) it writes the solution at once.
 
 Bundled validation split, temperature 1, 4 samples a problem, standard error over problems:
@@ -57,3 +58,32 @@ def train_tokenizer(texts, vocab_size=512):
         tokenizer.add_tokens(AddedToken(tag, special=False, normalized=False))
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def make_model(tokenizer):
+    """A Qwen3 of about 0.65M parameters, with random weights."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def save(model, tokenizer, folder):
+    """Writes an ordinary Hugging Face folder; raises OSError if it cannot."""
+    try:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except SafetensorError as error:  # a full disk, say
+        raise OSError(str(error)) from None

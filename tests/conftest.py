@@ -115,6 +115,29 @@ def make_model():
     return tiny_model
 
 
+@pytest.fixture
+def refuse(tmp_path, monkeypatch, capsys):
+    """Runs a command line's main in an empty folder: what it says when it gives up.
+
+    Checks that it leaves the folder as it was.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def call(main, *arguments):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        # argparse's, or a sentence, which is exit code 1
+        assert stopped.value.code == 2 or isinstance(stopped.value.code, str)
+        assert sorted(tmp_path.rglob("*")) == before
+        sentence = said.err if stopped.value.code == 2 else stopped.value.code
+        assert len(sentence.strip().splitlines()) == 1 or "usage:" in sentence
+        return sentence
+
+    return call
+
+
 # --------------------------------------------------------------------------------------------------
 # The small model, and a run of it that takes seconds
 

@@ -919,7 +919,66 @@ TABLE = {
             ),
         ],
     },
+    "support/options.py": {
+        "check_number": [
+            (
+                "NaN is within all bounds",
+                "not least <= value <= most",
+                "value < least or value > most",
+            ),
+        ],
+    },
+    "support/files.py": {
+        "free_name": [
+            ("a link to nowhere is a free name", "os.path.lexists(found)", "os.path.exists(found)"),
+        ],
+        "new_folder": [
+            (
+                "a folder with files in it is written to",
+                "not (folder.is_dir() and not any(folder.iterdir()))",
+                "not folder.is_dir()",
+            ),
+        ],
+        "try_folder": [
+            (
+                "a folder made for nothing stays",
+                "    finally:\n        remove_empty(made)",
+                "    finally:\n        pass",
+            ),
+        ],
+        "remove_empty": [
+            ("no empty folder is removed", "path.rmdir()", "pass"),
+        ],
+        "fill_folder": [
+            (
+                "a file has its name before all are whole",
+                "for path in made:\n                flush(path)",
+                "for path in made:\n                os.replace(path, folder / path.name)\n                flush(folder)",
+            ),
+        ],
+    },
+    "support/plot.py": {
+        "draw_stages": [
+            ("the figure begins with the end", 'summary["before"]', 'summary["after"]'),
+        ],
+        "mark_stages": [
+            (
+                "a stage is marked at its second step",
+                'line["stage_step"] == 1',
+                'line["stage_step"] == 2',
+            ),
+        ],
+        "numbers": [
+            ("NaN is drawn", "not abs(value) <= LARGEST_DRAWN", "abs(value) > LARGEST_DRAWN"),
+        ],
+        "load_pyplot": [
+            ("MPLBACKEND ends the program", 'os.environ["MPLBACKEND"] = "Agg"', ""),
+        ],
+    },
     "distill.py": {
+        "distill": [
+            ("Ctrl-C loses the model", "if not done:\n                raise", "raise"),
+        ],
         "encode_trace": [
             (
                 "SFT learns the prompt, the empty block included",
@@ -1279,18 +1338,6 @@ TABLE = {
             ("a 0 on the command line is ignored", "if value is not None", "if value"),
         ],
     },
-    "support/plot.py": {
-        "draw_stages": [
-            ("the figure begins with the end", 'summary["before"]', 'summary["after"]'),
-        ],
-        "mark_stages": [
-            (
-                "a stage is marked at its second step",
-                'line["stage_step"] == 1',
-                'line["stage_step"] == 2',
-            ),
-        ],
-    },
 }
 
 LIKELY = {
@@ -1303,18 +1350,20 @@ LIKELY = {
     "reward.py": ["reward", "reward_golden"],
     "eval.py": ["eval", "figures", "wiring", "options", "tfpi"],
     "problems.py": ["data", "problems"],
-    "distill.py": ["distill"],
+    "distill.py": ["distill", "commands"],
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "support/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/units.py": ["reward_golden", "reward", "reward_fuzz"],
+    "support/files.py": ["commands"],
+    "support/options.py": ["commands"],
     "support/arithmetic.py": ["problems"],
-    "support/config.py": ["options", "bad_input", "run"],
+    "support/config.py": ["options", "commands", "bad_input", "run"],
     "support/disk.py": ["safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["model", "rollout", "bad_input", "no_code"],
-    "support/plot.py": ["report", "paper"],
+    "support/plot.py": ["commands", "report", "paper"],
     "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],

@@ -29,29 +29,6 @@ from support.rows import DataError
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def refuse(tmp_path, monkeypatch, capsys):
-    """Runs a command line's main in an empty folder: what it says when it gives up.
-
-    Checks that it leaves the folder as it was.
-    """
-    monkeypatch.chdir(tmp_path)
-
-    def call(main, *arguments):
-        before = sorted(tmp_path.rglob("*"))
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        # argparse's, or a sentence, which is exit code 1
-        assert stopped.value.code == 2 or isinstance(stopped.value.code, str)
-        assert sorted(tmp_path.rglob("*")) == before
-        sentence = said.err if stopped.value.code == 2 else stopped.value.code
-        assert len(sentence.strip().splitlines()) == 1 or "usage:" in sentence
-        return sentence
-
-    return call
-
-
 # --------------------------------------------------------------------------------------------------
 # Options
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-plot = pytest.importorskip("support.plot", exc_type=SystemExit)  # matplotlib is optional
+pytest.importorskip("matplotlib")
 from runs import ROOT, kept_models, read_lines, read_runs, spread, tfpi_then_rl  # noqa: E402
 
 SMALL = ROOT / "models" / "small"
@@ -17,6 +17,8 @@ import directions  # noqa: E402
 import figures  # noqa: E402
 import paper  # noqa: E402
 import tables  # noqa: E402
+
+from support import plot  # noqa: E402
 
 MODES = ("thinking", "thinking_free")
 
@@ -233,10 +235,10 @@ def test_a_run_s_own_figure_draws_what_its_metrics_have(missing, runs):
 
 def test_a_metric_is_drawn_at_the_steps_that_have_it():
     lines = [{"step": 1, "reward": 0.1}, {"step": 2}, {"step": 3, "reward": 0.3}]
-    figure, axis = plot.plt.subplots()
+    figure, axis = figures.plt.subplots()
     plot.draw_metric(axis, lines, "reward")
     plot.draw_metric(axis, lines, "verification")
-    plot.plt.close(figure)
+    figures.plt.close(figure)
     [line] = axis.lines
     assert line.get_xydata().tolist() == [[1, 0.1], [3, 0.3]]
 

@@ -89,10 +89,11 @@ def test_the_sample_shown_is_the_first_of_a_step(small_run, monkeypatch, capsys)
 def test_the_plan_names_every_stage(small_run, capsys):
     small_run.config.recipe = "tfpi+rl"
     small_run.config.prompts = 6
-    describe(small_run, stages(small_run.config))
+    describe(small_run, stages(small_run.config), ["x ends"])
     printed = capsys.readouterr().out
     work = "6 prompts x 4 rollouts a step, 2 steps\n"
     assert "model small (0.65M parameters) on cpu; recipe tfpi+rl; 6000 training" in printed
+    assert "  x ends\n" in printed
     assert f"stage1: thinking-free prompts, budget 16 tokens, {work}" in printed
     assert f"stage2: thinking-free prompts, budget 24 tokens, {work}" in printed
     assert f"rl: thinking prompts, budget 32 tokens, {work}" in printed
@@ -102,7 +103,7 @@ def test_the_plan_says_how_long_a_stage_may_take(small_run, capsys):
     """Where its steps are not fixed."""
     small_run.config.steps = 0
     small_run.config.model = "runs/small/stage3"
-    describe(small_run, stages(small_run.config)[:1])
+    describe(small_run, stages(small_run.config)[:1], [])
     printed = capsys.readouterr().out
     assert printed.count("stage") == 2 and "until it levels off, at most 45 steps" in printed
     assert "minutes" not in printed

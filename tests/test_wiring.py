@@ -186,7 +186,16 @@ def test_a_gpu_computes_in_bf16_and_a_cpu_in_fp32():
 
 
 # What a user is shown of a step.
-SHOWN = ("reward", "tokens", "truncated", "flat_groups", "grad_norm", "step_seconds", "skipped")
+SHOWN = (
+    "reward",
+    "accuracy",
+    "tokens",
+    "truncated",
+    "flat_groups",
+    "grad_norm",
+    "step_seconds",
+    "skipped",
+)
 
 
 @pytest.fixture
