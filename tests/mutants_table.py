@@ -939,13 +939,6 @@ TABLE = {
                 "not folder.is_dir()",
             ),
         ],
-        "try_folder": [
-            (
-                "a folder made for nothing stays",
-                "    finally:\n        remove_empty(made)",
-                "    finally:\n        pass",
-            ),
-        ],
         "remove_empty": [
             ("no empty folder is removed", "path.rmdir()", "pass"),
         ],
@@ -959,7 +952,7 @@ TABLE = {
     },
     "support/plot.py": {
         "draw_stages": [
-            ("the figure begins with the end", 'summary["before"]', 'summary["after"]'),
+            ("tokens are drawn as accuracy", 'result["accuracy"]', 'result["tokens"]'),
         ],
         "mark_stages": [
             (
