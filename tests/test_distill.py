@@ -419,7 +419,7 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
 def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     """Seed and steps that were given, and the measured table, beside model and tokenizer."""
     seen = []
-    monkeypatch.setattr(distill, "distill", lambda *args: seen.append(args) or small[:2])
+    monkeypatch.setattr(distill, "distill", lambda *args: seen.append(args) or (*small[:2], 7))
     monkeypatch.setattr(distill, "measure", lambda *args: "THE TABLE")
     clock = iter([1000.0, 1000.0 + 13 * 60])
     monkeypatch.setattr(distill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -427,7 +427,10 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["distill.py", *options])
     distill.main()
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert seen == [(5, 7, 0.25)] and "distill.py --seed 5 --steps 7`, 13 minutes" in card
+    assert (
+        seen == [(5, 7, 0.25)]
+        and "distill.py --seed 5 --steps 7 --lr 0.25`, in 13\nminutes" in card
+    )
     assert "THE TABLE" in card and "a 0.65M-parameter" in card
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
     assert torch.equal(flat_weights(saved), flat_weights(small[0]))

@@ -155,9 +155,10 @@ def test_the_report_of_a_run(small_run, capsys, monkeypatch):
 @pytest.fixture
 def axes():
     plot = pytest.importorskip("support.plot", exc_type=SystemExit)  # matplotlib is optional
-    figure, axes = plot.plt.subplots(1, 2)
+    plt = plot.load_pyplot()
+    figure, axes = plt.subplots(1, 2)
     yield plot, axes
-    plot.plt.close(figure)
+    plt.close(figure)
 
 
 def drawn(axis):
@@ -177,9 +178,8 @@ def test_the_figure_of_the_stages_shows_the_table(axes):
             m: {"accuracy": n / 100, "error": 0.03, "tokens": 2 * n} for m, n in numbers.items()
         }
 
-    summary = {"before": both(10, 20), "after": both(99, 99)}
-    summary["stages"] = [{"name": "stage1", **both(30, 40)}]
-    plot.draw_stages((accuracy, length), summary)
+    entries = [{"name": "before", **both(10, 20)}, {"name": "stage1", **both(30, 40)}]
+    plot.draw_stages((accuracy, length), entries)
     assert drawn(accuracy) == {"thinking": [10, 30], "thinking-free": [20, 40]}
     assert drawn(length) == {"thinking": [20, 60], "thinking-free": [40, 80]}
     bars = [bar.tolist() for bars in accuracy.collections for bar in bars.get_segments()]
