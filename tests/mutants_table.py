@@ -939,6 +939,13 @@ TABLE = {
                 "not folder.is_dir()",
             ),
         ],
+        "try_folder": [
+            (
+                "an empty folder that was there is removed",
+                "if not os.path.lexists(path)]",
+                "]",
+            ),
+        ],
         "remove_empty": [
             ("no empty folder is removed", "path.rmdir()", "pass"),
         ],

@@ -1,0 +1,293 @@
+"""What a run needs, in bytes and hours, before it is begun: `python tfpi.py --model M --plan`.
+
+A folder with config.json alone is enough. What backward keeps is not guessed by a formula but
+counted: two models of the real widths, of one layer and of two, run once as fake tensors, which
+have shapes and no memory; their difference is a layer. The rest is arithmetic:
+
+    always        weights
+    sampling      keys and values of all responses that are written at once, their logits
+    updating      gradients, what is kept for backward, a chunk of logits, the head's gradient
+    the optimizer two moments in fp32 (and masters, where the weights themselves are bf16)
+
+From these follow the choices: the first that fits of (1) all on the device, (2) each layer computed
+again in backward, (3) the optimizer in the host's memory as well. Times are what bandwidth and
+arithmetic of a card allow at best, taking responses to be half of their budget. Left out: the
+fragments that an allocator leaves (a tenth of the memory is kept free for them), several devices.
+"""
+
+import copy
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+GB = 1e9
+PROMPT = 512  # tokens of a prompt, where the data is not known yet
+FREE = 0.1  # of the memory, left to the allocator
+CHUNK = 2**25  # logits at a time: logprobs.plan_chunks
+# Memory in GB: bandwidth in bytes/s, arithmetic in FLOP/s, of a card that has it.
+CARDS = {16: (0.32e12, 65e12), 24: (1.0e12, 165e12), 48: (0.86e12, 180e12), 80: (3.35e12, 990e12)}
+EFFICIENCY = 0.4  # of the arithmetic, in an update
+
+
+@dataclass
+class Sizes:
+    """What is counted of a model."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    keys: int  # numbers of a token's keys and values, in all layers
+    kept: dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
+
+
+@dataclass
+class Choice:
+    """A way to train: what lies where."""
+
+    name: str
+    recompute: bool
+    offload: bool
+
+
+CHOICES = (
+    Choice("all on the device", False, False),
+    Choice("each layer computed again in backward", True, False),
+    Choice("each layer computed again, the optimizer in the host's memory", True, True),
+)
+
+
+# --------------------------------------------------------------------------------------------------
+# Counting
+
+
+def measure_sizes(config):
+    """Sizes of a model from its transformers config, without its weights."""
+    ways = [(4, False), (4, True), (2, False)]
+    kept = {}
+    for size, autocast in ways:
+        one, weights = count(config, 1, size, autocast)
+        two, more = count(config, 2, size, autocast)
+        kept[size, autocast] = (two - one, one - (two - one))
+    layer = more - weights
+    layers = config.num_hidden_layers
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Sizes(
+        parameters=weights + (layers - 1) * layer,
+        layers=layers,
+        hidden=config.hidden_size,
+        vocabulary=config.vocab_size,
+        keys=2 * layers * config.num_key_value_heads * width,
+        kept=kept,
+    )
+
+
+def count(config, layers, size, autocast):
+    """Bytes a token that are kept for backward by a model of so many layers; its parameters."""
+    # The difference of two lengths, since some is kept whatever the length: weights that autocast
+    # made bf16.
+    short, parameters = count_kept(config, layers, size, autocast, 256)
+    long, _ = count_kept(config, layers, size, autocast, 512)
+    return (long - short) / 256, parameters
+
+
+def count_kept(config, layers, size, autocast, tokens):
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    dtype = torch.float32 if size == 4 else torch.bfloat16
+    kept = {}  # the storages, each once
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="sdpa"
+        ).eval()
+        ids = torch.zeros(1, tokens, dtype=torch.long)
+        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            model.base_model(input_ids=ids, use_cache=False)
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
+    total = sum(storage.nbytes() for storage in kept.values())
+    return total, sum(parameter.numel() for parameter in model.parameters())
+
+
+# --------------------------------------------------------------------------------------------------
+# Arithmetic
+
+
+def weight_bytes(choice):
+    """Bytes of a weight: fp32 where it is trained itself, bf16 where its master is elsewhere."""
+    return 2 if choice.offload else 4
+
+
+def update_bytes(sizes, choice, tokens, on_gpu):
+    """What an update of one micro-batch takes on the device, by part."""
+    n = sizes.parameters
+    size = weight_bytes(choice)
+    autocast = on_gpu and size == 4
+    layer, rest = sizes.kept[size, autocast]
+    kept = sizes.layers * layer
+    if choice.recompute:  # the input of each layer, and all of the one that is computed again
+        kept = sizes.layers * sizes.hidden * size + layer
+    parts = {"weights": n * size, "gradients": n * 4}
+    if not choice.offload:
+        parts["optimizer"] = n * 8
+    if autocast:
+        parts["weights in bf16"] = n * 2  # which autocast keeps until the update is over
+    parts["kept for backward"] = tokens * (kept + rest)
+    chunk = max(16, CHUNK // sizes.vocabulary) * sizes.vocabulary
+    # Logits, their softmax and gradient; the head's gradient in fp32; states and their gradient.
+    parts["logits"] = 12 * chunk + 4 * sizes.vocabulary * sizes.hidden
+    parts["logits"] += 12 * tokens * sizes.hidden
+    return parts
+
+
+def sampling_bytes(sizes, choice, slots, length, on_gpu):
+    """What sampling takes on the device, by part; gradients are freed before."""
+    n = sizes.parameters
+    size = weight_bytes(choice)
+    parts = {"weights": n * size}
+    if not choice.offload:
+        parts["optimizer"] = n * 8
+    if on_gpu and size == 4:
+        parts["weights in bf16"] = n * 2
+    parts["keys"] = slots * length * sizes.keys * size
+    parts["logits"] = slots * sizes.vocabulary * 12
+    return parts
+
+
+def host_bytes(sizes, choice):
+    """fp32 masters and two moments."""
+    return {"masters and moments": sizes.parameters * 12} if choice.offload else {}
+
+
+def most_slots(sizes, choice, length, memory, on_gpu):
+    """How many responses of this length may be written at once."""
+    empty = sum(sampling_bytes(sizes, choice, 0, length, on_gpu).values())
+    one = sum(sampling_bytes(sizes, choice, 1, length, on_gpu).values()) - empty
+    return int(max(0, memory * (1 - FREE) - empty) // one)
+
+
+@dataclass
+class Plan:
+    sizes: Sizes
+    choice: Choice
+    tokens: int  # of the largest micro-batch
+    length: int  # of the longest prompt with its response
+    slots: int
+    memory: float  # of the device, in bytes
+    on_gpu: bool
+
+    def updating(self):
+        return update_bytes(self.sizes, self.choice, self.tokens, self.on_gpu)
+
+    def sampling(self):
+        return sampling_bytes(self.sizes, self.choice, self.slots, self.length, self.on_gpu)
+
+    def fits(self):
+        return self.slots > 0 and sum(self.updating().values()) <= self.memory * (1 - FREE)
+
+
+def make_plan(sizes, config, memory, on_gpu=True):
+    """The first choice that fits into `memory` bytes, or the last one if none does: a Plan."""
+    budgets = config.stage_budgets()
+    length = PROMPT + max(*budgets, config.full_budget)
+    # A micro-batch has one response at least.
+    tokens = max(config.micro_tokens, PROMPT + max(trained_budgets(config)))
+    for choice in CHOICES:
+        slots = min(config.slots, most_slots(sizes, choice, length, memory, on_gpu))
+        plan = Plan(sizes, choice, tokens, length, slots, memory, on_gpu)
+        if plan.fits():
+            break
+    return plan
+
+
+def trained_budgets(config):
+    """The budgets of the stages that a recipe trains in."""
+    rl = [config.full_budget] if config.recipe in ("direct", "tfpi+rl") else []
+    return rl if config.recipe == "direct" else [*config.stage_budgets(), *rl]
+
+
+# --------------------------------------------------------------------------------------------------
+# Words
+
+
+def step_hours(plan, requests, budget, trained=True):
+    """Hours for so many responses of a budget, half of it used: sampled, and trained on."""
+    card = min(CARDS, key=lambda size: abs(size - plan.memory / GB))
+    bandwidth, arithmetic = CARDS[card]
+    tokens = requests * budget / 2
+    size = weight_bytes(plan.choice)
+    slots = max(1, min(plan.slots, requests))
+    keys = slots * (PROMPT + budget / 4) * plan.sizes.keys * size
+    seconds = tokens / slots * (plan.sizes.parameters * 2 + keys) / bandwidth
+    if trained:
+        passes = 8 if plan.choice.recompute else 6
+        flops = passes * plan.sizes.parameters * (tokens + requests * PROMPT)
+        seconds += flops / (EFFICIENCY * arithmetic)
+    return seconds / 3600
+
+
+def advice(plan):
+    """What would make the plan fit."""
+    if not plan.slots:
+        return "not even one response does; lower --full-budget, or use a smaller model."
+    return "lower --budgets or --micro-tokens, or use a smaller model."
+
+
+def write_parts(parts):
+    total = sum(parts.values()) / GB
+    named = ", ".join(f"{name} {value / GB:.1f}" for name, value in parts.items())
+    return f"{total:.1f} GB ({named})"
+
+
+def describe_plan(plan, config):
+    """The plan as lines."""
+    lines = [
+        f"{config.model}: {plan.sizes.parameters / 1e9:.2f}B parameters, {plan.sizes.layers} layers; "
+        f"a device of {plan.memory / GB:.0f} GB",
+        f"  choice: {plan.choice.name}",
+        f"  sampling: {write_parts(plan.sampling())}, {plan.slots} responses at once of up to "
+        f"{plan.length} tokens",
+        f"  updating: {write_parts(plan.updating())}, {plan.tokens} tokens at once",
+    ]
+    if host := host_bytes(plan.sizes, plan.choice):
+        lines.append(f"  host: {write_parts(host)}")
+    if not plan.fits():
+        lines.append(f"  it does not fit: {advice(plan)}")
+        return lines
+    requests = config.prompts * config.group
+    for budget in trained_budgets(config):
+        hours = step_hours(plan, requests, budget)
+        lines.append(
+            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens, "
+            f"at best {hours:.2f} h; a stage of {config.steps or config.stage_steps} steps "
+            f"{hours * (config.steps or config.stage_steps):.0f} h"
+        )
+    measured = config.eval_problems * config.eval_samples
+    hours = step_hours(plan, measured, config.full_budget, trained=False)
+    lines.append(f"  an evaluation with thinking: {measured} responses, at best {hours:.1f} h")
+    return lines
+
+
+def find_memory(device):
+    """Bytes of the device's memory; of the machine's, where the device is its processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_config(source):
+    """The transformers config of a folder or hub id; nothing else of it is read."""
+    return AutoConfig.from_pretrained(source, trust_remote_code=False)
