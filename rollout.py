@@ -25,6 +25,7 @@ import torch
 from transformers import DynamicCache
 
 from cache import DecodeGraphs, SlotCache, attention, use_graphs
+from support.memory import slots_that_fit
 from support.model import forward_hidden, pad_right
 
 
@@ -315,7 +316,7 @@ def generate(
 
     Group g is [g * samples:(g + 1) * samples]. prompts: lists of token ids. stop_ids: every id that
     ends a response (a model may have several; the sampler, the loss mask and the `finished` flag
-    share this one set). slots bounds the batch, and with max_new_tokens the memory, whatever the
+    share this one set). slots bounds the batch, and so does the memory of a GPU, whatever the
     number of prompts. progress, if given, is called with the numbers of new tokens and finished
     responses after each step. Raises ValueError for a request that cannot be served.
     """
@@ -323,6 +324,11 @@ def generate(
         return []
     check_request(model, prompts, max_new_tokens, temperature)
     model.eval()
+    slots = min(slots, slots_that_fit(model, max(map(len, prompts)) + max_new_tokens))
+    # A prompt's rows move in together. Where they are too many, it is run again for each part.
+    part = max(n for n in range(1, samples + 1) if samples % n == 0 and (n <= slots or n == 1))
+    prompts = [prompt for prompt in prompts for _ in range(samples // part)]
+    samples = part
     sampler = Sampler(
         model,
         prompts,

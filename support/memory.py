@@ -1,6 +1,31 @@
-"""Running out of memory: one sentence, with the way out."""
+"""Memory: what fits into it; running out of it is one sentence, with the way out."""
 
+import math
 from contextlib import contextmanager
+
+import torch
+
+FREE = 0.1  # of what is free, left to the allocator
+
+
+def slots_that_fit(model, length):
+    """How many responses may be written at once, each with `length` keys; no bound off a GPU.
+
+    On a CPU the keys take memory only once they are written.
+    """
+    if model.device.type != "cuda":
+        return math.inf
+    free, _ = torch.cuda.mem_get_info(model.device)
+    # What PyTorch has and does not use.
+    free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
+    return max(1, int(free * (1 - FREE) / slot_bytes(model.config, length, model.dtype.itemsize)))
+
+
+def slot_bytes(config, length, size):
+    """Bytes of one response: keys and values of each layer, and three rows of logits in fp32."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys = 2 * config.num_hidden_layers * config.num_key_value_heads * width
+    return length * keys * size + 12 * config.vocab_size
 
 
 @contextmanager

@@ -9,10 +9,11 @@ have shapes and no memory; their difference is a layer. The rest is arithmetic:
     updating      gradients, what is kept for backward, a chunk of logits, the head's gradient
     the optimizer two moments in fp32 (and masters, where the weights themselves are bf16)
 
-From these follow the choices: the first that fits of (1) all on the device, (2) each layer computed
-again in backward, (3) the optimizer in the host's memory as well. Times are what bandwidth and
-arithmetic of a card allow at best, taking responses to be half of their budget. Left out: the
-fragments that an allocator leaves (a tenth of the memory is kept free for them), several devices.
+From these follow the choices: the first with which it fits of (1) all on the device, (2) each layer
+computed again in backward, (3) the optimizer in the host's memory as well. Times are what
+bandwidth and arithmetic of a card allow at best, taking responses to be half of their budget. Left
+out: the fragments that an allocator leaves (a tenth of the memory is kept free for them), several
+devices.
 """
 
 import copy
@@ -22,7 +23,8 @@ from dataclasses import dataclass
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 GB = 1e9
 PROMPT = 512  # tokens of a prompt, where the data is not known yet
@@ -31,6 +33,11 @@ CHUNK = 2**25  # logits at a time: logprobs.plan_chunks
 # Memory in GB: bandwidth in bytes/s, arithmetic in FLOP/s, of a card that has it.
 CARDS = {16: (0.32e12, 65e12), 24: (1.0e12, 165e12), 48: (0.86e12, 180e12), 80: (3.35e12, 990e12)}
 EFFICIENCY = 0.4  # of the arithmetic, in an update
+
+
+# The attention that training has. Under its own name transformers would give fake tensors a mask,
+# which real ones do without.
+AttentionInterface.register("counted", sdpa_attention_forward)
 
 
 @dataclass
@@ -42,7 +49,9 @@ class Sizes:
     hidden: int
     vocabulary: int
     keys: int  # numbers of a token's keys and values, in all layers
-    kept: dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
+    kept: (
+        dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
+    )
 
 
 @dataclass
@@ -110,7 +119,7 @@ def count_kept(config, layers, size, autocast, tokens):
 
     with FakeTensorMode():
         model = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation="sdpa"
+            config, dtype=dtype, attn_implementation="counted"
         ).eval()
         ids = torch.zeros(1, tokens, dtype=torch.long)
         hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
@@ -200,17 +209,22 @@ class Plan:
 
 
 def make_plan(sizes, config, memory, on_gpu=True):
-    """The first choice that fits into `memory` bytes, or the last one if none does: a Plan."""
+    """The first choice with which a group's responses fit into `memory` bytes at once: a Plan.
+
+    Where none has room for them, the one that has most; the last one if nothing fits.
+    """
     budgets = config.stage_budgets()
     length = PROMPT + max(*budgets, config.full_budget)
     # A micro-batch has one response at least.
     tokens = max(config.micro_tokens, PROMPT + max(trained_budgets(config)))
+    plans = []
     for choice in CHOICES:
         slots = min(config.slots, most_slots(sizes, choice, length, memory, on_gpu))
-        plan = Plan(sizes, choice, tokens, length, slots, memory, on_gpu)
-        if plan.fits():
-            break
-    return plan
+        plans.append(Plan(sizes, choice, tokens, length, slots, memory, on_gpu))
+    fitting = [plan for plan in plans if plan.fits()] or plans[-1:]
+    # One response at a time would fit, too, and take for ever.
+    quick = [plan for plan in fitting if plan.slots >= config.group]
+    return quick[0] if quick else max(fitting, key=lambda plan: plan.slots)
 
 
 def trained_budgets(config):
@@ -255,8 +269,8 @@ def write_parts(parts):
 def describe_plan(plan, config):
     """The plan as lines."""
     lines = [
-        f"{config.model}: {plan.sizes.parameters / 1e9:.2f}B parameters, {plan.sizes.layers} layers; "
-        f"a device of {plan.memory / GB:.0f} GB",
+        f"{config.model}: {plan.sizes.parameters / 1e9:.2f}B parameters, {plan.sizes.layers} "
+        f"layers; a device of {plan.memory / GB:.0f} GB",
         f"  choice: {plan.choice.name}",
         f"  sampling: {write_parts(plan.sampling())}, {plan.slots} responses at once of up to "
         f"{plan.length} tokens",

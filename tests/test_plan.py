@@ -1,0 +1,224 @@
+"""The plan of memory: counted, not guessed; and what follows from it."""
+
+import functools
+from contextlib import nullcontext
+
+import pytest
+import torch
+from conftest import tiny_model
+from transformers import Qwen2Config, Qwen3Config
+
+from rollout import generate
+from support import memory
+from support.config import Config, find_settings
+from support.plan import (
+    CHOICES,
+    GB,
+    Choice,
+    describe_plan,
+    host_bytes,
+    make_plan,
+    measure_sizes,
+    most_slots,
+    sampling_bytes,
+    update_bytes,
+)
+
+
+def qwen3(hidden, layers, heads, middle, tied=True):
+    return Qwen3Config(
+        vocab_size=151936,
+        hidden_size=hidden,
+        intermediate_size=middle,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=tied,
+    )
+
+
+def qwen2(hidden, heads, key_heads, middle, vocabulary):
+    return Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=middle,
+        num_hidden_layers=28,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        tie_word_embeddings=False,
+    )
+
+
+# The published shapes, and their numbers of parameters.
+SHAPES = {
+    "qwen3-0.6b": (qwen3(1024, 28, 16, 3072), 0.596),
+    "qwen3-1.7b": (qwen3(2048, 28, 16, 6144), 1.721),
+    "qwen3-4b": (qwen3(2560, 36, 32, 9728), 4.022),
+    "qwen3-8b": (qwen3(4096, 36, 32, 12288, tied=False), 8.191),
+    "ds-1.5b": (qwen2(1536, 12, 2, 8960, 151936), 1.777),
+    "ds-7b": (qwen2(3584, 28, 4, 18944, 152064), 7.616),
+}
+
+
+@functools.cache
+def sizes_of(name):
+    return measure_sizes(SHAPES[name][0])
+
+
+def plan_for(name, gigabytes, **options):
+    config = Config(model=name, **({"budgets": "4096,8192,16384"} | options))
+    return make_plan(sizes_of(name), config, gigabytes * GB), config
+
+
+# --------------------------------------------------------------------------------------------------
+# Counting
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_parameters_are_counted(name):
+    """Without weights, of the real shapes, in a second."""
+    _, billions = SHAPES[name]
+    assert sizes_of(name).parameters / 1e9 == pytest.approx(billions, abs=5e-4)
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
+@pytest.mark.parametrize(
+    "size, autocast", [(4, False), (4, True), (2, False)], ids=["fp32", "autocast", "bf16"]
+)
+def test_what_a_layer_keeps_is_what_autograd_keeps(family, size, autocast):
+    """Counted with real tensors, of real models of two and three layers: never under."""
+
+    def kept(layers, tokens):
+        model = tiny_model(family, num_hidden_layers=layers, max_position_embeddings=256)
+        model = model.to(torch.float32 if size == 4 else torch.bfloat16)
+        own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        found = {}
+
+        def note(tensor):
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                found[storage.data_ptr()] = storage
+            return tensor
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            model.base_model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
+        return sum(storage.nbytes() for storage in found.values())
+
+    def per_token(layers):
+        return (kept(layers, 192) - kept(layers, 64)) / 128
+
+    real = per_token(3) - per_token(2)
+    planned, _ = measure_sizes(tiny_model(family).config).kept[size, autocast]
+    assert real <= planned <= 1.25 * real
+
+
+def test_keys_are_those_of_the_cache():
+    """A token's keys and values, in all layers."""
+    model = tiny_model()
+    cache = model(input_ids=torch.tensor([[3, 4, 5]]), use_cache=True).past_key_values
+    numbers = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
+    assert measure_sizes(model.config).keys == numbers / 3
+
+
+# --------------------------------------------------------------------------------------------------
+# What follows
+
+
+@pytest.mark.parametrize(
+    "name, gigabytes, host",
+    [("qwen3-0.6b", 16, 8), ("qwen3-1.7b", 24, 21), ("qwen3-4b", 80, 64), ("ds-7b", 80, 96)],
+)
+def test_what_is_promised_fits(name, gigabytes, host):
+    """Full training, the optimizer in the host's memory if need be."""
+    plan, _ = plan_for(name, gigabytes)
+    assert plan.fits()
+    for parts in (plan.updating(), plan.sampling()):
+        assert sum(parts.values()) <= 0.9 * gigabytes * GB
+    assert sum(host_bytes(plan.sizes, plan.choice).values()) <= host * GB
+
+
+def test_what_cannot_fit_says_what_would_help():
+    plan, config = plan_for("qwen3-8b", 24)
+    text = "\n".join(describe_plan(plan, config))
+    assert "it does not fit: lower --budgets or --micro-tokens" in text
+    plan, config = plan_for("qwen3-8b", 16)
+    assert "not even one response does; lower --full-budget" in "\n".join(
+        describe_plan(plan, config)
+    )
+
+
+def test_the_plainest_way_that_is_quick_is_chosen():
+    """The optimizer moves to the host only where it is in the way of a group's keys."""
+    names = [plan_for("qwen3-0.6b", size)[0].choice for size in (80, 16)]
+    assert names == [CHOICES[0], CHOICES[2]]
+
+
+def test_recomputation_keeps_a_layers_input_and_one_layer():
+    sizes = sizes_of("qwen3-4b")
+    plain, saving = Choice("", False, False), Choice("", True, False)
+    parts = [update_bytes(sizes, choice, 4096, on_gpu=True) for choice in (plain, saving)]
+    layer, rest = sizes.kept[4, True]
+    assert parts[0]["kept for backward"] == 4096 * (36 * layer + rest)
+    assert parts[1]["kept for backward"] == 4096 * (36 * 2560 * 4 + layer + rest)
+
+
+def test_as_many_responses_as_the_memory_has_room_for():
+    """One more would not fit."""
+    sizes = sizes_of("qwen3-4b")
+    slots = most_slots(sizes, CHOICES[2], 33280, 80 * GB, on_gpu=True)
+    totals = [
+        sum(sampling_bytes(sizes, CHOICES[2], n, 33280, True).values()) for n in (slots, slots + 1)
+    ]
+    assert totals[0] <= 72 * GB < totals[1]
+
+
+def test_a_stage_of_rl_with_thinking_is_planned_for():
+    """Its responses are the longest: a micro-batch holds one at least."""
+    assert plan_for("qwen3-0.6b", 80)[0].tokens == 512 + 16384
+    assert plan_for("qwen3-0.6b", 80, recipe="tfpi+rl")[0].tokens == 512 + 32768
+
+
+def test_the_small_model_has_a_plan():
+    """On a CPU, in its own type; all fits at once."""
+    settings = find_settings("small")
+    config = Config(**settings)
+    sizes = measure_sizes(tiny_model().config)
+    plan = make_plan(sizes, config, 24 * GB, on_gpu=False)
+    assert plan.choice == CHOICES[0] and plan.slots == 512
+    assert "weights in bf16" not in plan.updating()
+
+
+# --------------------------------------------------------------------------------------------------
+# The sampler keeps to it
+
+
+def test_slots_follow_from_the_memory_that_is_free(monkeypatch):
+    """Nine tenths of what is free, and of what PyTorch holds without using it."""
+    model = tiny_model()
+    one = memory.slot_bytes(model.config, 100, 4)
+    assert one == 100 * measure_sizes(model.config).keys * 4 + 12 * 40
+
+    class OnGpu:
+        config = model.config
+        device = torch.device("cuda")
+        dtype = torch.float32
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * one, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * one)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * one)
+    assert memory.slots_that_fit(OnGpu, 100) == 9
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
+    assert memory.slots_that_fit(OnGpu, 100) == 1
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 6])
+def test_a_group_larger_than_the_memory_is_written_in_parts(model, slots, monkeypatch):
+    """The same tokens, in the same order: each response has a random stream of its own."""
+    options = {"max_new_tokens": 12, "stop_ids": {2}, "seed": 5, "samples": 6}
+    whole = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
+    monkeypatch.setattr("rollout.slots_that_fit", lambda model, length: slots)
+    parts = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
+    assert [r.response_ids for r in parts] == [r.response_ids for r in whole]
+    assert [r.prompt_ids for r in parts] == [r.prompt_ids for r in whole]
