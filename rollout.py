@@ -162,7 +162,7 @@ class Sampler:
         self.seed = seed
         self.stops = torch.tensor(sorted(stop_ids), device=self.device)
         requests = len(prompts) * samples
-        self.slots = max(min(slots, requests), samples)
+        self.slots = min(slots, requests)
         self.cache = SlotCache(self.slots, max(map(len, prompts)) + self.budget)
         self.queued = 0  # prompts that have moved in
         self.live = 0  # rows that are being written

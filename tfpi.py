@@ -39,6 +39,7 @@ from problems import load_data, take_problems
 from rollout import stream_seed
 from support.config import parse_arguments
 from support.model import ModelError
+from support.plan import show_plan
 from support.report import describe, report
 from support.run import signals
 from support.start import new_run, resumed_run
@@ -251,13 +252,15 @@ def measure_gap(run, stage):
 
 def main(argv=None):
     calm_streams()
-    given, resume = parse_arguments(argv)
+    given, todo = parse_arguments(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading and saving
     torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
     run = None
     try:
         with signals(lambda: run.ask_to_stop() if run else None):
-            make_run = resumed_run if resume else new_run
+            if todo.plan:
+                return show_plan(given, todo.memory)
+            make_run = resumed_run if todo.resume else new_run
             run = make_run(given, load_data, check_run)
             describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))
             if run.state.stage == len(stages(run.config)):

@@ -5,6 +5,7 @@ replaces those that a model needs otherwise. All that is known of an option stan
 declared.
 """
 
+import argparse
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -239,19 +240,27 @@ def describe_default(f):
 
 
 def parse_arguments(argv):
-    """The command line: (options given, resume). The rest is the model's preset's, or Config's."""
+    """The command line: the options given, and what to do (resume, plan, memory).
+
+    Options that are not given are the model's preset's, or Config's.
+    """
     parser = Parser(description="Thinking-Free Policy Initialization.")
     for f in fields(Config):
         if f.metadata["heading"]:
             group = parser.add_argument_group(f.metadata["heading"])
         text = f.metadata["text"] + describe_default(f)
         group.add_argument(flag(f.name), type=type(f.default), help=text.replace("%", "%%"))
+    group = parser.add_argument_group("what to do")
     group.add_argument("--resume", action="store_true", help="continue the run in --out")
+    group.add_argument(
+        "--plan", action="store_true", help="say what the run would need, and do nothing"
+    )
+    group.add_argument("--memory", type=float, help="with --plan: of a card with so many GB")
     given = vars(parser.parse_args(argv))
+    todo = argparse.Namespace(**{name: given.pop(name) for name in ("resume", "plan", "memory")})
     for name in ("model", "data", "out"):
         given[name] = expand(given[name])
-    resume = given.pop("resume")
-    return {name: value for name, value in given.items() if value is not None}, resume
+    return {name: value for name, value in given.items() if value is not None}, todo
 
 
 def check_config(config):

@@ -17,6 +17,7 @@ devices.
 """
 
 import copy
+import math
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from support.config import Config, check_config, find_settings
+from support.model import default_device
+from support.options import check_number
+from support.terminal import say
 
 GB = 1e9
 PROMPT = 512  # tokens of a prompt, where the data is not known yet
@@ -49,6 +55,7 @@ class Sizes:
     hidden: int
     vocabulary: int
     keys: int  # numbers of a token's keys and values, in all layers
+    context: float  # tokens that the model has positions for
     kept: (
         dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
     )
@@ -90,6 +97,7 @@ def measure_sizes(config):
         layers=layers,
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
+        context=getattr(config, "max_position_embeddings", None) or math.inf,
         keys=2 * layers * config.num_key_value_heads * width,
         kept=kept,
     )
@@ -214,7 +222,7 @@ def make_plan(sizes, config, memory, on_gpu=True):
     Where none has room for them, the one that has most; the last one if nothing fits.
     """
     budgets = config.stage_budgets()
-    length = PROMPT + max(*budgets, config.full_budget)
+    length = min(PROMPT + max(*budgets, config.full_budget), sizes.context)
     # A micro-batch has one response at least.
     tokens = max(config.micro_tokens, PROMPT + max(trained_budgets(config)))
     plans = []
@@ -261,15 +269,20 @@ def advice(plan):
 
 
 def write_parts(parts):
-    total = sum(parts.values()) / GB
-    named = ", ".join(f"{name} {value / GB:.1f}" for name, value in parts.items())
-    return f"{total:.1f} GB ({named})"
+    total = sum(parts.values())
+    unit, name_of_unit = (GB, "GB") if total >= GB else (1e6, "MB")
+    named = ", ".join(f"{name} {value / unit:.1f}" for name, value in parts.items())
+    return f"{total / unit:.1f} {name_of_unit} ({named})"
+
+
+def write_count(parameters):
+    return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"
 
 
 def describe_plan(plan, config):
     """The plan as lines."""
     lines = [
-        f"{config.model}: {plan.sizes.parameters / 1e9:.2f}B parameters, {plan.sizes.layers} "
+        f"{config.model}: {write_count(plan.sizes.parameters)} parameters, {plan.sizes.layers} "
         f"layers; a device of {plan.memory / GB:.0f} GB",
         f"  choice: {plan.choice.name}",
         f"  sampling: {write_parts(plan.sampling())}, {plan.slots} responses at once of up to "
@@ -280,6 +293,8 @@ def describe_plan(plan, config):
         lines.append(f"  host: {write_parts(host)}")
     if not plan.fits():
         lines.append(f"  it does not fit: {advice(plan)}")
+        return lines
+    if not plan.on_gpu:
         return lines
     requests = config.prompts * config.group
     for budget in trained_budgets(config):
@@ -304,4 +319,27 @@ def find_memory(device):
 
 def read_config(source):
     """The transformers config of a folder or hub id; nothing else of it is read."""
-    return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # a broken file can make the library raise anything
+        reason = " ".join(str(error).split())[:300].removesuffix(".")
+        raise ValueError(
+            f"cannot read the config of {source!r}: {reason}. Give --model a preset, a hub id, or "
+            "a folder with config.json."
+        ) from None
+
+
+def show_plan(given, gigabytes):
+    """Prints the plan of a run with the options given; of a card of so many GB, if they are."""
+    model = given.get("model", "small")
+    settings = find_settings(model)
+    config = Config(**(settings | {"model": model} | given))
+    check_config(config)
+    device = torch.device(config.device or default_device())
+    memory = find_memory(device)
+    if gigabytes is not None:
+        check_number("memory", gigabytes, 1, 10_000)
+        memory = gigabytes * GB
+    sizes = measure_sizes(read_config(settings["model"]))
+    plan = make_plan(sizes, config, memory, on_gpu=gigabytes is not None or device.type == "cuda")
+    say("\n".join(describe_plan(plan, config)))

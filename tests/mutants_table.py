@@ -546,7 +546,7 @@ TABLE = {
     "rollout.py": {
         "Sampler.__init__": [
             ("only the first stop id stops", "sorted(stop_ids)", "sorted(stop_ids)[:1]"),
-            ("slots do not bound the batch", "max(min(slots, requests), samples)", "requests"),
+            ("slots do not bound the batch", "min(slots, requests)", "requests"),
         ],
         "Sampler.retire": [
             (

@@ -20,9 +20,10 @@ from support.config import PRESETS, Config, find_settings, parse_arguments
 
 def test_zero_and_nothing_can_be_given():
     """`--steps 0` takes a fixed number back, `--instruction=` a preset's sentence."""
-    given, resume = parse_arguments(["--seed", "0", "--steps", "0", "--instruction="])
-    assert (given, resume) == ({"seed": 0, "steps": 0, "instruction": ""}, False)
-    assert parse_arguments(["--resume"]) == ({}, True)
+    given, todo = parse_arguments(["--seed", "0", "--steps", "0", "--instruction="])
+    assert given == {"seed": 0, "steps": 0, "instruction": ""} and not todo.resume
+    given, todo = parse_arguments(["--resume", "--memory", "24"])
+    assert given == {} and todo.resume and not todo.plan and todo.memory == 24
 
 
 def test_every_option_is_a_field_of_its_name_and_kind():

@@ -8,6 +8,7 @@ import torch
 from conftest import tiny_model
 from transformers import Qwen2Config, Qwen3Config
 
+import tfpi
 from rollout import generate
 from support import memory
 from support.config import Config, find_settings
@@ -34,6 +35,7 @@ def qwen3(hidden, layers, heads, middle, tied=True):
         num_attention_heads=heads,
         num_key_value_heads=8,
         head_dim=128,
+        max_position_embeddings=40960,
         tie_word_embeddings=tied,
     )
 
@@ -46,6 +48,7 @@ def qwen2(hidden, heads, key_heads, middle, vocabulary):
         num_hidden_layers=28,
         num_attention_heads=heads,
         num_key_value_heads=key_heads,
+        max_position_embeddings=131072,
         tie_word_embeddings=False,
     )
 
@@ -222,3 +225,34 @@ def test_a_group_larger_than_the_memory_is_written_in_parts(model, slots, monkey
     parts = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
     assert [r.response_ids for r in parts] == [r.response_ids for r in whole]
     assert [r.prompt_ids for r in parts] == [r.prompt_ids for r in whole]
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+def test_a_plan_needs_a_config_alone(tmp_path, capsys, monkeypatch):
+    """No weights, no tokenizer, and nothing is written."""
+    SHAPES["qwen3-1.7b"][0].save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    options = ["--model", "model", "--plan", "--memory", "24", "--budgets", "4096,8192,16384"]
+    tfpi.main(options)
+    printed = capsys.readouterr().out
+    assert "1.72B parameters, 28 layers; a device of 24 GB" in printed
+    assert "choice: each layer computed again, the optimizer in the host's memory" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--memory", "-3"], "--memory -3.0"),
+        (["--memory", "nan"], "--memory nan"),
+        (["--model", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_is_one_sentence(options, said, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as stopped:
+        tfpi.main(["--plan", *options])
+    assert said in stopped.value.code and len(stopped.value.code.splitlines()) == 1
