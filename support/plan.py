@@ -163,7 +163,7 @@ def update_bytes(sizes, choice, tokens, on_gpu):
     if autocast:
         parts["weights in bf16"] = n * 2  # which autocast keeps until the update is over
     parts["kept for backward"] = tokens * (kept + rest)
-    chunk = max(16, CHUNK // sizes.vocabulary) * sizes.vocabulary
+    chunk = min(tokens, max(16, CHUNK // sizes.vocabulary)) * sizes.vocabulary
     # Logits, their softmax and gradient; the head's gradient in fp32; states and their gradient.
     parts["logits"] = 12 * chunk + 4 * sizes.vocabulary * sizes.hidden
     parts["logits"] += 12 * tokens * sizes.hidden
