@@ -2,6 +2,7 @@
 
     python eval.py --model models/small                   # both modes, the bundled test split
     python eval.py --model runs/small/stage3 -k 8 --show 3
+    python eval.py --model qwen3-4b --temperature 0.6 --top-p 0.95 --top-k 20    # as the authors do
 
 avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is
 over problems, since samples of one problem are not independent. The modes are kept apart: a
@@ -14,17 +15,29 @@ import argparse
 import math
 import re
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 from tqdm import tqdm
+from transformers.utils import logging
 
 from problems import drop_copies, load_problems, load_split
 from reward import grade
 from rollout import check_request, generate, stream_seed
 from support.config import MODES, MOST_SAMPLES, TEMPERATURES, Config, find_settings
+from support.disk import write_json
+from support.files import new_file
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_device, default_device, load_model
-from support.options import LARGEST, LARGEST_SEED, Parser, check_number, check_options, expand
+from support.options import (
+    LARGEST,
+    LARGEST_SEED,
+    SMALLEST,
+    Parser,
+    check_number,
+    check_options,
+    expand,
+)
 from support.report import format_row
 from support.terminal import calm_streams, say, say_above, visible
 from thinkfree import check_prompts, describe_prompts, render_all
@@ -131,6 +144,14 @@ def pass_at_k(n, c, k):
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
+def pass_rates(groups):
+    """pass@1, 2, 4, ... and k of graded groups of k rollouts: {"1": share, "2": share, ...}."""
+    most = len(groups[0])
+    right = [sum(rollout.correct for rollout in group) for group in groups]
+    sizes = {2**i for i in range(most.bit_length())} | {most}
+    return {str(k): mean(pass_at_k(most, c, k) for c in right) for k in sorted(sizes)}
+
+
 def mean(values):
     """The mean of numbers, or the share of what is true, as a plain float."""
     return float(np.mean(list(values)))
@@ -218,7 +239,18 @@ def parse_arguments(argv):
     add("--data", help="your own problems (see problems.py); without it, the bundled test split")
     add("--problems", type=int, default=250, help="how many of them, from the first on")
     add("--budget", type=int, help="in tokens; without it, that of the model's preset or run")
-    add("--temperature", type=float, default=1.0, help="0 takes the likeliest token")
+    add(
+        "--temperature",
+        type=float,
+        help="0 takes the likeliest token; without it, that of the model's preset or run",
+    )
+    add("--top-k", type=int, default=0, help="draw from the likeliest so many tokens; 0: all")
+    add(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="draw from the likeliest tokens of so much probability; 1: all",
+    )
     add("--seed", type=int, default=0, help="seed of the random streams")
     add(
         "--slots",
@@ -228,14 +260,16 @@ def parse_arguments(argv):
     )
     add("--device", default=default_device(), help="cpu, cuda or mps")
     add("--show", type=int, default=0, help="print this many sample responses a mode")
+    add("--json", help="write all results to this file, which must not exist yet")
     return parser.parse_args(argv)
 
 
 def check_arguments(args):
     """Raises ValueError, naming the option, for values that nothing can be measured with."""
     counts = dict.fromkeys(("problems", "slots", "budget"), (1, LARGEST))
-    seed = {"seed": (0, LARGEST_SEED)}
-    check_options(args, counts | seed | {"k": (1, MOST_SAMPLES), "show": (0, LARGEST)})
+    counts |= dict.fromkeys(("show", "top_k"), (0, LARGEST))
+    counts |= {"k": (1, MOST_SAMPLES), "seed": (0, LARGEST_SEED)}
+    check_options(args, counts | {"top_p": (SMALLEST, 1.0)})
     if args.temperature:
         check_number("temperature", args.temperature, *TEMPERATURES)
     args.model = expand(args.model)
@@ -244,47 +278,60 @@ def check_arguments(args):
 
 
 def evaluate_folder(args):
-    """Evaluates the model that the arguments name, and prints a row a mode, and responses."""
+    """Evaluates the model that the arguments name, and prints it: all that --json writes."""
     settings = find_settings(args.model)
     source = settings.pop("model")
     config = Config(**settings)
-    budget = args.budget or config.full_budget
+    args.budget = args.budget or config.full_budget
+    if args.temperature is None:
+        args.temperature = config.temperature
     modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
     problems = drop_copies(load_problems(args.data)) if args.data else load_split("test")
     problems = problems[: args.problems]
     model, tokenizer, stop_ids = load_model(source, args.device)
     check_prompts(tokenizer)
     say("\n".join(describe_prompts(tokenizer, stop_ids)))
-    wanted = [(mode == "thinking", budget) for mode in modes]
+    wanted = [(mode == "thinking", args.budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]
     options = {
         "samples": args.k,
-        "max_new_tokens": budget,
+        "max_new_tokens": args.budget,
         "stop_ids": stop_ids,
         "temperature": args.temperature,
+        "top_k": args.top_k,
+        "top_p": args.top_p,
         "seed": args.seed,
         "slots": args.slots,
     }
+    measured = {"options": vars(args) | {"instruction": config.instruction}}
     for mode in modes:
         prompts = render_all(tokenizer, problems, config.instruction, mode == "thinking")
         groups = sample_and_grade(model, tokenizer, prompts, golds, label=mode, **options)
-        result = summarise(tokenizer, groups)
-        print(
-            f"{format_row('', mode, result)}  avg@{args.k} of {len(problems)}, "
-            f"pass@{args.k} {100 * result['pass_at_k']:.1f} %"
-        )
+        measured[mode] = summarise(tokenizer, groups) | {"pass_at": pass_rates(groups)}
+        print_mode(mode, measured[mode])
         for problem, (first, *_) in zip(problems[: args.show], groups):
             say(f"\n--- {problem.problem}\n{first.text}")
             say(f"--- reward {first.reward:.0f}, the answer is {problem.answer}")
+    return measured
+
+
+def print_mode(mode, result):
+    rates = [f"pass@{k} {100 * rate:.1f} %" for k, rate in result["pass_at"].items()]
+    print(format_row("", mode, result))
+    print(f"{'':<8}avg@{result['k']} of {result['problems']}, {', '.join(rates)}")
 
 
 def main(argv=None):
     calm_streams()
     args = parse_arguments(argv)
+    logging.disable_progress_bar()  # transformers' own bars, of loading
     try:
         check_arguments(args)
-        evaluate_folder(args)
+        with new_file(args.json, "--json") if args.json else nullcontext() as path:
+            measured = evaluate_folder(args)
+            if path:
+                write_json(path, measured)
     except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
         sys.exit(visible(f"eval: {error}"))
     except KeyboardInterrupt:

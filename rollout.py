@@ -12,13 +12,14 @@ growing cache and rows that wait for the longest one, is done here with *slots*:
              straggler never holds up the others
 
 Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not
-depend on which other requests share its batch. Left out: beam search, top-k, top-p and penalties,
-since the log-probs of RL must be those of the distribution sampled from (a truncated distribution
-needs truncated log-probs in the trainer too); sliding-window layers, which the cache has no place
-for.
+depend on which other requests share its batch. Top-k and top-p are for evaluation alone: log-probs
+are those of the distribution that was drawn from, and the trainer's (logprobs.py) are of the whole
+one, so that its ratios to a truncated one would be wrong. Left out: beam search, penalties;
+sliding-window layers, which the cache has no place for.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,9 +36,7 @@ class Rollout:
 
     prompt_ids: list[int]
     response_ids: list[int]  # the stop token included, so that the loss can teach it
-    logprobs: list[
-        float
-    ]  # of response_ids, under the distribution sampled from (temperature applied)
+    logprobs: list[float]  # of response_ids, under the distribution that was drawn from
     finished: bool  # False when cut at the budget
     text: str = ""
     gold: str = ""  # the right answer
@@ -60,24 +59,21 @@ def check_request(model, prompts, max_new_tokens, temperature):
         raise ValueError("a prompt is empty; it must have at least 1 token.")
     longest = max(map(len, prompts))
     context = getattr(model.config, "max_position_embeddings", None)
+    asked = f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed"
     if context and longest + max_new_tokens > context:
-        raise ValueError(
-            f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed the model's "
-            f"context of {context}; lower the budget."
-        )
+        raise ValueError(f"{asked} the model's context of {context}; lower the budget.")
     limit, kind = longest_alike(model.config)
     if limit and longest + max_new_tokens > limit:
         raise ValueError(
-            f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed {limit}, beyond "
-            f"which the model encodes all positions otherwise ({kind}); lower the budget."
+            f"{asked} {limit}, beyond which the model encodes all positions otherwise ({kind}); "
+            "lower the budget."
         )
     # Where the config lists no layer types, sliding_window decides.
     windows = getattr(model.config, "sliding_window", None)
     kinds = getattr(model.config, "layer_types", None)
     if any(kind != "full_attention" for kind in kinds or []) or (windows and not kinds):
         raise ValueError(
-            "the model has sliding-window or linear attention layers, which this sampler does not "
-            "support."
+            "the model has sliding-window or linear attention layers, not served here."
         )
 
 
@@ -108,13 +104,30 @@ def draw_uniforms(seed, index, count):
     return stream.random(count, dtype=np.float32)
 
 
-def sample_tokens(logits, uniforms, temperature):
+def truncate(logits, top_k, top_p):
+    """The logits (B, V) with -inf for tokens that are not to be drawn, as transformers' warpers do.
+
+    Kept are the top_k likeliest (0: all), and of these the likeliest that together have probability
+    top_p (1: all), one at least.
+    """
+    if 0 < top_k < logits.shape[-1]:
+        last = logits.topk(top_k).values[:, -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < last, -torch.inf)  # not what equals the last
+    if top_p < 1:
+        ordered, order = logits.sort(dim=-1)  # the least likely first
+        dropped = ordered.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        dropped[:, -1] = False
+        logits = logits.masked_fill(dropped.scatter(1, order, dropped), -torch.inf)
+    return logits
+
+
+def sample_tokens(logits, uniforms, temperature, top_k=0, top_p=1.0):
     """Draws one token a row by inverting the cumulative distribution at `uniforms`.
 
     logits (B, V) of any float type, uniforms (B,) float32 in [0, 1). Returns tokens (B,) int64 and
     their log-probs (B,) float32: of the distribution that was drawn from (pitfall: temperature),
     computed in fp32 whatever the model's type (pitfall: dtype). Temperature 0 takes the likeliest
-    token, with log-prob 0: it was certain.
+    token, with log-prob 0: it was certain. top_k, top_p: see truncate.
     """
     if temperature == 0:
         tokens = logits.argmax(dim=-1)
@@ -122,6 +135,7 @@ def sample_tokens(logits, uniforms, temperature):
     logits = logits.float()
     if temperature != 1:
         logits = logits / temperature
+    logits = truncate(logits, top_k, top_p)
     largest = logits.amax(dim=-1, keepdim=True)  # (B, 1)
     cumulative = (logits - largest).exp_().cumsum(dim=-1)  # (B, V), not normalised
     total = cumulative[:, -1:]
@@ -150,15 +164,13 @@ class Sampler:
     A row serves one request: sample s of prompt p has number p * samples + s.
     """
 
-    def __init__(
-        self, model, prompts, *, max_new_tokens, stop_ids, temperature, seed, samples, slots
-    ):
+    def __init__(self, model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots):
         self.model = model
         self.device = model.device
         self.prompts = prompts
         self.samples = samples
         self.budget = max_new_tokens
-        self.temperature = temperature
+        self.draw = draw  # tokens (B,) and log-probs (B,) from logits (B, V) and uniforms (B,)
         self.seed = seed
         self.stops = torch.tensor(sorted(stop_ids), device=self.device)
         requests = len(prompts) * samples
@@ -257,7 +269,7 @@ class Sampler:
         """
         rows = slice(first, self.live)
         uniforms = self.uniforms[rows].gather(1, self.written[rows, None])[:, 0]
-        self.token[rows], logprobs = sample_tokens(logits, uniforms, self.temperature)
+        self.token[rows], logprobs = self.draw(logits, uniforms)
         place = (self.request[rows], self.written[rows])
         self.tokens[place] = self.token[rows].int()
         self.logprobs[place] = logprobs
@@ -307,6 +319,8 @@ def generate(
     max_new_tokens,
     stop_ids,
     temperature=1.0,
+    top_k=0,
+    top_p=1.0,
     seed=0,
     samples=1,
     slots=256,
@@ -329,16 +343,8 @@ def generate(
     part = max(n for n in range(1, samples + 1) if samples % n == 0 and (n <= slots or n == 1))
     prompts = [prompt for prompt in prompts for _ in range(samples // part)]
     samples = part
-    sampler = Sampler(
-        model,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        stop_ids=stop_ids,
-        temperature=temperature,
-        seed=seed,
-        samples=samples,
-        slots=slots,
-    )
+    draw = partial(sample_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
+    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots)
     while not sampler.is_done():
         drawn, ended = sampler.step()
         if progress:

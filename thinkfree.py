@@ -3,16 +3,30 @@
     x   <|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n
     x'  x + <think>\\n\\n</think>\\n\\n
 
+    python thinkfree.py --data polaris.jsonl --model Qwen/Qwen3-4B --out tfpi.jsonl
+
+writes x' (`prompt`) and the right answer (`answer`) of each problem, for other trainers.
+
 It is the one thing that the paper changes: with x' in the place of x, all else is ordinary RL. A
 chat template is asked first, since many have a switch of their own; x' is what it renders with
 thinking switched off, and the block is appended, or closed, only where it did not do that itself.
 Left out: several turns, and families that think in channels or tags of their own.
 """
 
+import argparse
+import json
 import re
+import sys
 
+from transformers import AutoTokenizer
+
+from problems import load_problems
+from support.config import Config, find_settings
+from support.files import fill_folder, new_file
 from support.limits import comes_back, limited
 from support.model import ModelError
+from support.options import Parser, check_options, expand
+from support.terminal import calm_streams, say, visible
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 # Thinking-free already: a block with nothing in it, or a bare </think> (DeepSeek-V3.1).
@@ -154,8 +168,11 @@ def check_prompts(tokenizer):
         )
 
 
-def describe_prompts(tokenizer, stop_ids):
-    """How x and x' end, and what the user should know of the template: a list of lines."""
+def describe_prompts(tokenizer, stop_ids=()):
+    """How x and x' end, and what the user should know of the template: a list of lines.
+
+    Without stop ids, which come with the model, nothing is said of them.
+    """
     lines = []
     for name, thinking in (("x ", True), ("x'", False)):
         lines.append(f"{name} ends in {render(tokenizer, '1 + 1?', '', thinking)[-50:]!r}")
@@ -167,7 +184,7 @@ def describe_prompts(tokenizer, stop_ids):
         )
     end = end_of_turn(tokenizer)
     ids = tokenizer(end, add_special_tokens=False)["input_ids"][:3]
-    if ids and not stop_ids & set(ids):
+    if ids and stop_ids and not stop_ids & set(ids):
         lines.append(
             f"a turn ends in {end[:20]!r}, which is not among the stop ids {sorted(stop_ids)}: "
             "responses may run on. Add it to eos_token_id in generation_config.json."
@@ -185,3 +202,74 @@ def end_of_turn(tokenizer):
     except ModelError:
         return ""
     return text.rpartition("ANSWER")[2]
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line
+
+
+def load_tokenizer(source):
+    """The tokenizer of a folder or hub id, without its model. Raises ModelError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file can make the libraries raise anything
+        reason = " ".join(str(error).split())[:500].removesuffix(".") or type(error).__name__
+        raise ModelError(
+            f"cannot load the tokenizer of {source!r}: {reason}. Give --model a preset, a hub id, "
+            "or a folder with a tokenizer."
+        ) from None
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
+            "thinking block to. Use an instruction-tuned model."
+        )
+    return tokenizer
+
+
+def write_prompts(path, tokenizer, problems, instruction):
+    """A line of JSON a problem: x' as text, which no trainer may put into a template once more."""
+    prompts = render_all(tokenizer, problems, instruction, False)
+    rows = [{"prompt": x, "answer": p.answer} for x, p in zip(prompts, problems)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    fill_folder(path.parent, lambda folder: (folder / path.name).write_bytes(text.encode()))
+
+
+def parse_arguments(argv):
+    parser = Parser(
+        description="Write the thinking-free prompts x' of problems, for other trainers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="problems and answers (see problems.py)")
+    add("--model", default="small", help="whose tokenizer: a preset, a hub id, or a folder")
+    add("--out", default="tfpi.jsonl", help="file to write, which must not exist yet")
+    add("--instruction", help="what follows the question; without it, that of tfpi.py")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    calm_streams()
+    args = parse_arguments(argv)
+    try:
+        check_options(args, {})
+        settings = find_settings(expand(args.model))
+        tokenizer = load_tokenizer(settings.pop("model"))
+        check_prompts(tokenizer)
+        instruction = args.instruction
+        if instruction is None:
+            instruction = Config(**settings).instruction
+        with new_file(args.out, "--out") as path:
+            problems = load_problems(expand(args.data))
+            write_prompts(path, tokenizer, problems, instruction)
+        say("\n".join(describe_prompts(tokenizer)))
+        say(f"{len(problems)} prompts x' in {path}")
+    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
+        sys.exit(visible(f"thinkfree: {error}"))
+    except KeyboardInterrupt:
+        sys.exit("thinkfree: stopped.")
+
+
+if __name__ == "__main__":
+    main()

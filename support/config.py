@@ -162,7 +162,10 @@ class Config:
 
 FIXED = [f.name for f in fields(Config) if f.metadata["fixed"]]
 
-DS = {"budgets": "2048,4096,8192"}
+# Fewer problems than Config's: a run of three stages measures four times, and four times 500
+# problems x 4 samples with thinking, at 32K tokens, cost as much as stage 1 itself.
+PAPER = {"eval_problems": 60, "eval_samples": 4}
+DS = {"budgets": "2048,4096,8192", **PAPER}
 PRESETS = {
     "small": {
         "model": str(Path(__file__).parent.parent / "models" / "small"),
@@ -182,8 +185,11 @@ PRESETS = {
     },
     "ds-1.5b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", **DS},
     "ds-7b": {"model": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", **DS},
-    "qwen3-4b": {"model": "Qwen/Qwen3-4B"},
-    "qwen3-4b-2507": {"model": "Qwen/Qwen3-4B-Thinking-2507"},
+    "qwen3-0.6b": {"model": "Qwen/Qwen3-0.6B", **PAPER},
+    "qwen3-1.7b": {"model": "Qwen/Qwen3-1.7B", **PAPER},
+    "qwen3-4b": {"model": "Qwen/Qwen3-4B", **PAPER},
+    "qwen3-8b": {"model": "Qwen/Qwen3-8B", **PAPER},
+    "qwen3-4b-2507": {"model": "Qwen/Qwen3-4B-Thinking-2507", **PAPER},
 }
 
 

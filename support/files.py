@@ -3,6 +3,7 @@
     free_name        a name that nothing has yet: runs/distilled, runs/distilled-2
     new_folder       such a one, or the user's, if nothing is in it
     try_folder       can it be made, and written to? Asked before hours of work
+    new_file         the same for a file that is not there yet
     fill_folder      files made beside and renamed, so that each has its name only once it is whole
 
 A link of a file's name is replaced, never written through. What a run writes is disk.py's.
@@ -40,7 +41,7 @@ def new_folder(given, default):
 
 
 @contextmanager
-def try_folder(folder):
+def try_folder(folder, option="--out"):
     """Makes the folder and writes to it; at the end removes what it made and nobody filled.
 
     Raises OSError, which says so, where that cannot be done.
@@ -52,13 +53,32 @@ def try_folder(folder):
     except OSError as error:
         remove_empty(made)
         raise OSError(
-            f"cannot write to {folder} ({error.strerror}). Give --out a folder that can be made "
+            f"cannot write to {folder} ({error.strerror}). Give {option} a folder that can be made "
             "and written to."
         ) from None
     try:
         yield
     finally:
         remove_empty(made)
+
+
+@contextmanager
+def new_file(given, option):
+    """The path of a file that is not there yet, in a folder that was tried.
+
+    Raises ValueError for a name that something has, and OSError for one that cannot be written.
+    """
+    path = Path(expand(given))
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists. Give {option} another name.")
+    with try_folder(path.parent, option):
+        try:  # as long a name as disk.replace_file's: eight characters more
+            tempfile.NamedTemporaryFile(prefix=path.name, dir=path.parent).close()
+        except OSError as error:
+            raise OSError(
+                f"cannot write {path} ({error.strerror}). Give {option} another."
+            ) from None
+        yield path
 
 
 def remove_empty(folders):

@@ -38,8 +38,9 @@ import pytest
 from mutants_table import LIKELY, TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("*.py", "support/*.py", "bench/*.py")
-COPIED = ("*.py", "pyproject.toml", "README.md", "support", "tests", "bench", "data", "models")
+SOURCES = ("*.py", "support/*.py", "bench/*.py", "examples/*.py")
+COPIED = ("*.py", "pyproject.toml", "README.md", "support", "tests", "bench", "examples", "data")
+COPIED += ("models",)
 # They look at this file, and at the form of the code, not at what it does.
 LEFT_OUT = ["tests/test_mutants.py", "tests/test_house.py"]
 TIMEOUT = 300  # seconds for the tests of a mutant; a hang is a failure, too

@@ -33,6 +33,13 @@ TABLE = {
                 "return prompt if thinking else prompt + block",
             ),
         ],
+        "write_prompts": [
+            (
+                "other trainers get x",
+                "render_all(tokenizer, problems, instruction, False)",
+                "render_all(tokenizer, problems, instruction, True)",
+            ),
+        ],
         "think_free": [
             (
                 "a block that the template opens is opened twice",
@@ -673,8 +680,13 @@ TABLE = {
                 "not self.live",
             ),
         ],
+        "truncate": [
+            ("top-k drops what equals its last", "logits < last", "logits <= last"),
+            ("top-p keeps the unlikely", "<= 1 - top_p", "> top_p"),
+        ],
         "generate": [
             ("dropout is on in the sampler", "model.eval()", "pass"),
+            ("top-p is not passed on", "top_p=top_p", "top_p=1.0"),
         ],
     },
     "cache.py": {
@@ -791,6 +803,9 @@ TABLE = {
             ),
             ("evaluated without the instruction", "config.instruction", '""'),
         ],
+        "pass_rates": [
+            ("pass@1 is that of all samples", "pass_at_k(most, c, k)", "pass_at_k(most, c, most)"),
+        ],
         "pass_at_k": [
             (
                 "pass@k is biased",
@@ -870,6 +885,11 @@ TABLE = {
                 "eval.py takes the last problems",
                 "problems[: args.problems]",
                 "problems[-args.problems :]",
+            ),
+            (
+                "a run at another temperature is measured at 1",
+                "args.temperature = config.temperature",
+                "args.temperature = 1.0",
             ),
             ("eval.py ignores --budget", "args.budget or config.full_budget", "config.full_budget"),
             (
@@ -1321,6 +1341,14 @@ TABLE = {
             ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
         ],
     },
+    "examples/trl_tfpi.py": {
+        "make_rows": [
+            ("TRL's start token stands there twice", "text.removeprefix(start)", "text"),
+        ],
+        "main": [
+            ("each stage of TRL has the same prompts", "cursor += len(problems)", "pass"),
+        ],
+    },
     "support/config.py": {
         "find_settings": [
             (
@@ -1371,4 +1399,5 @@ LIKELY = {
     "support/terminal.py": ["safety"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],
+    "examples/trl_tfpi.py": ["examples"],
 }

@@ -16,6 +16,7 @@ import distill
 import eval as eval_module
 import problems
 import tfpi
+import thinkfree
 from support import arithmetic, plot
 from support.config import find_settings, parse_arguments
 from support.model import load_model
@@ -28,6 +29,7 @@ MAINS = {
     "eval": eval_module.main,
     "plot": plot.main,
     "tfpi": tfpi.main,
+    "thinkfree": thinkfree.main,
 }
 LATIN = "caf\udce9"  # as Python reads what is not UTF-8 in a command line
 
@@ -39,6 +41,7 @@ def things(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "data.jsonl").write_text('{"problem": "What is 1 + 1?", "answer": "2"}')
     (tmp_path / "blocked" / "test.jsonl").mkdir(parents=True)
     for name in ("stage1", "stage2", "stage10", "checkpoint-30-3"):
         (tmp_path / "run" / name).mkdir(parents=True)
@@ -81,11 +84,33 @@ def things(tmp_path):
         ("eval --temperature 1e300", "--temperature 1e+300"),
         ("eval --temperature 1e-9", "--temperature 1e-09"),
         (f"eval --seed {LARGEST_SEED + 1}", "--seed"),
+        ("eval --top-k -1", "--top-k -1 is not a number from 0"),
+        ("eval --top-p 0", "--top-p 0.0 is not a number from"),
+        ("eval --top-p 1.01", "--top-p 1.01"),
+        ("eval --top-p nan", "--top-p nan"),
+        ("eval --json file", "file exists. Give --json another name."),
+        ("eval --json link", "link exists"),
+        ("eval --json full", "full exists"),
+        ("eval --json file/x", "cannot write to file (File exists). Give --json"),
+        (f"eval --json {'x' * 250}", "(File name too long). Give --json another"),
+        (f"eval --json {LATIN}", "--json 'caf\\udce9' is not UTF-8"),
+        # The trainer's log-probs are of the whole distribution.
+        ("tfpi --top-p 0.95", "unrecognized arguments: --top-p 0.95"),
+        ("tfpi --top-k 20", "unrecognized arguments: --top-k 20"),
         (f"eval --data {LATIN}", "--data 'caf\\udce9' is not UTF-8"),
         (f"eval --model {LATIN}", "--model"),
         (f"eval --device {LATIN}", "--device"),
         ("eval --data \x1b[2J", "\\x1b[2J: cannot be read"),
         ("eval --model run", "run is a run; give --model run/stage10"),
+        ("thinkfree", "arguments are required: --data"),
+        ("thinkfree --data nowhere", "thinkfree: nowhere: cannot be read"),
+        ("thinkfree --data file", "file, line 1: not JSON"),
+        ("thinkfree --data data.jsonl --out file", "file exists. Give --out another name."),
+        ("thinkfree --data data.jsonl --out link", "link exists. Give --out another name."),
+        ("thinkfree --data data.jsonl --out file/x", "cannot write to file (File exists)"),
+        ("thinkfree --data data.jsonl --out new/x --model full", "cannot load the tokenizer of"),
+        ("thinkfree --data data.jsonl --model run", "run is a run; give --model run/stage10"),
+        (f"thinkfree --data data.jsonl --instruction {LATIN}", "--instruction 'caf\\udce9'"),
         ("plot nowhere", "plot: not a finished run: there is no nowhere/summary.json"),
         ("plot file", "there is no file/summary.json"),
         ("plot \x1b[2J", "\\x1b[2J"),

@@ -14,6 +14,7 @@ from tokenizers import AddedToken
 import eval as eval_module
 from eval import (
     pass_at_k,
+    pass_rates,
     response_text,
     sample_and_grade,
     summarise,
@@ -154,6 +155,14 @@ def test_accuracy_and_its_error_are_over_problems(monkeypatch):
     assert result["accuracy"] == pytest.approx(0.5)
     assert result["error"] == pytest.approx(0.5 / math.sqrt(3))
     assert result["pass_at_k"] == pytest.approx(2 / 3)
+
+
+def test_pass_rates_go_up_to_all_samples(monkeypatch):
+    """Powers of two and k itself; of two problems, one with a right answer in six, by hand."""
+    texts = ["2"] * 5 + [r"\boxed{1}"] + ["2"] * 6
+    groups = grade_texts(monkeypatch, [written(text) for text in texts], ["1", "1"], 6)
+    rates = {"1": 1 / 12, "2": 2 / 12, "4": 4 / 12, "6": 6 / 12}
+    assert pass_rates(groups) == pytest.approx(rates)
 
 
 def test_each_response_is_graded_against_its_own_problem(monkeypatch):
@@ -322,11 +331,13 @@ def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
 
     monkeypatch.setattr(eval_module, "sample_and_grade", no_responses)
     monkeypatch.setattr(eval_module, "summarise", lambda *_: NUMBERS)
+    monkeypatch.setattr(eval_module, "pass_rates", lambda groups: {"1": 0.0})
     eval_module.main(["--problems", "2", "--device", "cpu"])
     thinking, free = seen
     assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == ["x", "x'", "thinking", "thinking-free"]
+    firsts = ["x", "x'", "thinking", "avg@1", "thinking-free", "avg@1"]
+    assert [line.split()[0] for line in printed] == firsts
 
 
 def test_one_problem_leaves_valid_json(monkeypatch):

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ["tfpi", "thinkfree", "grpo", "logprobs", "rollout", "cache", "reward", "eval"]
 CONCEPTS += ["problems", "distill"]
-PATHS = [*ROOT.glob("*.py"), *ROOT.glob("support/*.py"), *ROOT.glob("bench/*.py")]
+FOLDERS = (".", "support", "bench", "examples")
+PATHS = [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py")]
 
 
 def module_name(path):

@@ -9,10 +9,11 @@ from dataclasses import asdict, fields
 import pytest
 import torch
 from conftest import first_questions, flat_weights, load_first, new_run, resumed_run
+from transformers.utils import logging
 
 import eval as eval_module
 import tfpi
-from support.config import PRESETS, Config, find_settings, parse_arguments
+from support.config import MODES, PRESETS, Config, find_settings, parse_arguments
 
 # --------------------------------------------------------------------------------------------------
 # Options and presets
@@ -66,14 +67,26 @@ def test_the_small_preset_is_what_the_readme_says():
 
 
 def test_presets_name_the_papers_models():
-    names = ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")
-    assert [find_settings(name)["model"] for name in names] == [
-        "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
-        "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
-        "Qwen/Qwen3-4B",
-        "Qwen/Qwen3-4B-Thinking-2507",
-    ]
+    """And their smaller and larger siblings."""
+    models = {name: settings["model"] for name, settings in PRESETS.items() if name != "small"}
+    assert models == {
+        "ds-1.5b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+        "ds-7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+        "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+        "qwen3-1.7b": "Qwen/Qwen3-1.7B",
+        "qwen3-4b": "Qwen/Qwen3-4B",
+        "qwen3-8b": "Qwen/Qwen3-8B",
+        "qwen3-4b-2507": "Qwen/Qwen3-4B-Thinking-2507",
+    }
     assert find_settings("some/other") == {"model": "some/other"}
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "small"])
+def test_evaluations_of_large_models_are_small(name):
+    """Those of a run, four in two modes, ask for fewer responses than a single step."""
+    config = Config(**find_settings(name))
+    assert (config.eval_problems, config.eval_samples) == (60, 4)
+    assert 4 * 2 * config.eval_problems * config.eval_samples < config.prompts * config.group
 
 
 def test_the_folder_of_the_small_model_is_the_small_preset(monkeypatch):
@@ -101,7 +114,7 @@ def test_the_optimizer_is_adamw_as_pytorch_has_it(small_run):
 # Folders and resuming
 
 OTHER = {"recipe": "direct", "budgets": "21,13", "full_budget": 34, "steps": 1, "group": 5}
-OTHER |= {"instruction": "Take care.", "eval_problems": 6, "prompts": 3}
+OTHER |= {"temperature": 0.7, "instruction": "Take care.", "eval_problems": 6, "prompts": 3}
 
 
 @pytest.fixture
@@ -229,6 +242,7 @@ def test_eval_without_options_measures_as_its_help_says(evaluated):
     """The small model, both modes, avg@8 of the first 250 test problems, at its own budget."""
     requests, _ = evaluated()
     expected = {"samples": 8, "max_new_tokens": 640, "temperature": 1.0, "seed": 0, "slots": 256}
+    expected |= {"top_k": 0, "top_p": 1.0}
     for request in requests:
         assert {name: request[name] for name in expected} == expected
         assert request["questions"] == first_questions("test", 250)
@@ -242,6 +256,8 @@ def test_eval_without_options_measures_as_its_help_says(evaluated):
         ("--budget", 55, "max_new_tokens"),
         ("--temperature", 0.5, "temperature"),
         ("--temperature", 0, "temperature"),
+        ("--top-k", 20, "top_k"),
+        ("--top-p", 0.95, "top_p"),
         ("--seed", 7, "seed"),
         ("--slots", 9, "slots"),
     ],
@@ -255,7 +271,7 @@ def test_each_option_of_eval_changes_what_it_is_for(option, value, name, evaluat
 def test_eval_measures_the_mode_that_is_asked_for(mode, evaluated):
     [request], printed = evaluated("--problems", 2, "--mode", mode)
     assert request["thinking"] == (mode == "thinking")
-    assert printed.splitlines()[-1].split()[0] == mode
+    assert printed.splitlines()[-2].split()[0] == mode
 
 
 def test_eval_takes_the_first_problems_of_ones_own_data(evaluated, tmp_path):
@@ -268,11 +284,11 @@ def test_eval_takes_the_first_problems_of_ones_own_data(evaluated, tmp_path):
 
 
 def test_eval_measures_a_stage_with_the_settings_of_its_run(stage_of_another_run, evaluated):
-    """The full budget and the instruction; the weights are the stage's."""
+    """The full budget, the temperature and the instruction; the weights are the stage's."""
     folder, weights = stage_of_another_run
     requests, _ = evaluated("--model", folder, "--problems", 2)
     for request in requests:
-        assert request["max_new_tokens"] == 34
+        assert (request["max_new_tokens"], request["temperature"]) == (34, 0.7)
         assert all("\nTake care.<|im_end|>" in text for text in request["prompts"])
         assert torch.equal(flat_weights(request["model"]), weights)
 
@@ -304,7 +320,42 @@ def test_eval_shows_the_first_responses_and_their_own_problems(evaluated):
 
 
 def test_eval_prints_avg_and_pass_at_k(evaluated):
-    """One of two responses is right: avg@2 is a half, and every problem is solved once."""
-    _, printed = evaluated("--problems", 4, "-k", 2)
-    for row in printed.splitlines()[2:]:  # behind how x and x' end
-        assert " 50.0 ± 0.0 %" in row and row.endswith("avg@2 of 4, pass@2 100.0 %")
+    """Three of five responses are right: by hand, two miss all of them once in ten pairs."""
+    _, printed = evaluated("--problems", 4, "-k", 5)
+    rows = printed.splitlines()[2:]  # behind how x and x' end
+    assert all(" 60.0 ± 0.0 %" in row for row in rows[::2])
+    rates = "pass@1 60.0 %, pass@2 90.0 %, pass@4 100.0 %, pass@5 100.0 %"
+    assert [row.strip() for row in rows[1::2]] == [f"avg@5 of 4, {rates}"] * 2
+
+
+def test_eval_writes_all_that_it_measured(evaluated, tmp_path):
+    """Both modes, as the table has them, and all options as they were in the end."""
+    file = tmp_path / "new" / "found.json"
+    evaluated("--problems", 4, "-k", 2, "--top-k", 7, "--json", file)
+    found = json.loads(file.read_text())
+    options = {"model": "small", "data": None, "k": 2, "problems": 4, "budget": 640, "top_k": 7}
+    options |= {"temperature": 1.0, "instruction": ""}
+    assert found["options"].items() >= options.items()
+    for mode in MODES:
+        measured = {"accuracy": 0.5, "pass_at_k": 1.0, "k": 2, "problems": 4}
+        assert found[mode].items() >= measured.items()
+        assert found[mode]["pass_at"] == {"1": 0.5, "2": 1.0}
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_eval_that_is_stopped_writes_nothing(canned, refuse, monkeypatch):
+    """In the second mode: half of the results would look like all of them."""
+
+    def stop(mode, result):
+        if mode == "thinking_free":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(eval_module, "print_mode", stop)
+    said = refuse(eval_module.main, "--problems", 2, "--device", "cpu", "--json", "new/found.json")
+    assert said == "eval: stopped."
+
+
+def test_eval_shows_no_bars_of_transformers(evaluated):
+    logging.enable_progress_bar()
+    evaluated("--problems", 2)
+    assert not logging.is_progress_bar_enabled()

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, TopKLogitsWarper, TopPLogitsWarper
 
 import rollout
-from rollout import generate, sample_tokens
+from rollout import generate, sample_tokens, truncate
 from support.model import ModelError, check_projection, load_model
 
 PROMPTS = [
@@ -434,6 +434,61 @@ def test_the_largest_uniform_draws_a_possible_token_from_any_distribution():
     logits[:, 250:] = -torch.inf
     drawn, logprob = sample_tokens(logits, torch.full((500,), 1 - 2**-24), 1.0)
     assert drawn.max() < 250 and logprob.isfinite().all()
+
+
+# --------------------------------------------------------------------------------------------------
+# Top-k and top-p
+
+HALVES = (2 * torch.randn(50, 40, generator=torch.Generator().manual_seed(0))).round() / 2  # ties
+APART = torch.randn(50, 40, generator=torch.Generator().manual_seed(1)) * 3
+
+
+@pytest.mark.parametrize("logits", [HALVES, APART], ids=["ties", "no ties"])
+@pytest.mark.parametrize("top_k", [0, 1, 5, 20, 39, 40, 99])
+@pytest.mark.parametrize("top_p", [1.0, 0.95, 0.5, 1e-6])
+def test_truncation_is_that_of_transformers(logits, top_k, top_p):
+    """First top-k, then top-p of what is left; off, too large, ties at the edge."""
+    expected = TopKLogitsWarper(top_k)(None, logits) if top_k else logits
+    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
+    assert torch.equal(truncate(logits, top_k, top_p), expected)
+
+
+def test_without_truncation_no_bit_changes():
+    uniforms = torch.linspace(0, 0.99, 50)
+    plain = sample_tokens(APART, uniforms, 0.6)
+    for whole in ((0, 1.0), (40, 1.0)):
+        assert all(map(torch.equal, sample_tokens(APART, uniforms, 0.6, *whole), plain))
+
+
+@pytest.mark.parametrize("truncation", [(1, 1.0), (0, 1e-9)])
+def test_one_token_left_is_greedy(truncation):
+    tokens, found = sample_tokens(APART, torch.linspace(0, 1 - 2**-24, 50), 1.0, *truncation)
+    assert torch.equal(tokens, APART.argmax(dim=1)) and not found.any()
+
+
+def test_truncated_draws_and_log_probs_are_of_what_is_left():
+    """After the temperature, and not before it: that decides which tokens make up 0.9."""
+    logits = torch.tensor([0.0, 2.0, -1.0, 1.0, 0.5, -3.0])
+    kept = truncate((logits / 0.5)[None], 4, 0.9)[0]
+    assert kept.isfinite().sum() < truncate(logits[None], 4, 0.9).isfinite().sum()
+    uniforms = torch.rand(20000, generator=torch.Generator().manual_seed(0))
+    tokens, found = sample_tokens(logits.repeat(20000, 1), uniforms, 0.5, 4, 0.9)
+    torch.testing.assert_close(found, kept.log_softmax(0)[tokens])
+    counts = torch.bincount(tokens, minlength=6)
+    assert_drawn_from(kept.softmax(0), counts)
+    assert not counts[kept.isinf()].any()
+
+
+@pytest.mark.parametrize("truncation", [{"top_k": 2}, {"top_p": 0.3}])
+def test_generate_draws_from_what_is_left(truncation, model):
+    """Of every token, and not only of the first."""
+    rollouts = generate(model, PROMPTS, max_new_tokens=8, stop_ids=STOPS, samples=2, **truncation)
+    for r in rollouts:
+        for t, token in enumerate(r.response_ids):
+            logits = next_logits(model, r.prompt_ids + r.response_ids[:t])[None]
+            assert truncate(logits, **({"top_k": 0, "top_p": 1.0} | truncation))[
+                0, token
+            ].isfinite()
 
 
 # --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from conftest import new_run, sequence
 import tfpi
 from eval import evaluate
 from rollout import Rollout
-from support.config import Config, find_settings
+from support.config import PRESETS, Config, find_settings
 from support.run import State
 from tfpi import (
     Stage,
@@ -150,18 +150,11 @@ def test_flops_by_hand():
 def test_presets_carry_the_papers_values():
     """The paper's Section 4.
 
-    Budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3-4B; batch 256 x 8, lr 1e-6.
+    Budgets 2K/4K/8K for the DS models, 4K/8K/16K for Qwen3; batch 256 x 8, lr 1e-6.
     """
-    budgets = {
-        name: Config(**find_settings(name)).budgets
-        for name in ("ds-1.5b", "ds-7b", "qwen3-4b", "qwen3-4b-2507")
-    }
-    assert budgets == {
-        "ds-1.5b": "2048,4096,8192",
-        "ds-7b": "2048,4096,8192",
-        "qwen3-4b": "4096,8192,16384",
-        "qwen3-4b-2507": "4096,8192,16384",
-    }
+    for name in set(PRESETS) - {"small"}:
+        budgets = "4096,8192,16384" if name.startswith("qwen3") else "2048,4096,8192"
+        assert Config(**find_settings(name)).budgets == budgets
     config = Config(**find_settings("qwen3-4b"))
     assert (
         config.prompts,

@@ -3,6 +3,8 @@
 The templates are our own, as short as the behaviour allows.
 """
 
+import json
+
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -11,7 +13,7 @@ from eval import response_text
 from reward import grade
 from rollout import Rollout
 from support.model import ModelError
-from thinkfree import check_prompts, describe_prompts, render, think_free
+from thinkfree import check_prompts, describe_prompts, main, render, think_free
 
 USER = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
 ASSISTANT = "{% if add_generation_prompt %}<|assistant|>\n"
@@ -196,3 +198,60 @@ def test_other_special_tokens_are_not_graded():
     text = written(tokenizer, "assistant:<think>\n", "so</think>\\boxed{7}<|end|>")
     assert text == "<think>\nso</think>\\boxed{7}"
     assert grade(text, "7") == (True, 1.0)
+
+
+# --------------------------------------------------------------------------------------------------
+# The command line: prompts for other trainers
+
+PROBLEMS = [("What is 1 + 1?", "2"), ("Wie groß\u2028ist ½?", "1/2"), ("What is 1 + 1?", "2")]
+
+
+@pytest.fixture
+def written_prompts(tmp_path, capsys):
+    """Runs thinkfree.py on PROBLEMS: the rows that it wrote, and what it said."""
+
+    def call(*options):
+        data = tmp_path / "data.jsonl"
+        rows = [json.dumps({"question": q, "answer": a}) for q, a in PROBLEMS]
+        data.write_text("\n".join(rows))
+        out = tmp_path / "new" / "tfpi.jsonl"
+        main(["--data", str(data), "--out", str(out), *options])
+        assert list(out.parent.iterdir()) == [out]
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        return rows, capsys.readouterr().out
+
+    return call
+
+
+def test_each_problem_becomes_its_thinking_free_prompt(written_prompts, small):
+    """All rows in their order, copies included; that of the preset: no instruction."""
+    rows, said = written_prompts("--model", "small")
+    expected = [{"prompt": render(small[1], q, "", False), "answer": a} for q, a in PROBLEMS]
+    assert rows == expected
+    assert "x' ends in" in said and "3 prompts x' in" in said
+
+
+@pytest.mark.parametrize(
+    "options, instruction",
+    [
+        ([], "Please reason step by step, and put your final answer within \\boxed{}."),
+        (["--instruction", "Take care."], "Take care."),
+        (["--instruction="], ""),
+    ],
+)
+def test_a_tokenizer_is_enough(options, instruction, written_prompts, tmp_path):
+    """A folder without weights; what follows the question is the paper's, or the user's."""
+    tokenizer = bytes_tokenizer(USER + FAMILIES["DeepSeek-R1-Distill"][0])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    rows, said = written_prompts("--model", str(tmp_path / "tokenizer"), *options)
+    assert rows[0]["prompt"] == render(tokenizer, PROBLEMS[0][0], instruction, False)
+    assert "stop ids" not in said
+
+
+def test_a_tokenizer_without_a_chat_template_has_no_prompts(tmp_path, refuse):
+    tokenizer = bytes_tokenizer("")
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "data.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}')
+    said = refuse(main, "--data", "data.jsonl", "--model", "tokenizer")
+    assert "'tokenizer' has no chat template" in said
