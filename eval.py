@@ -105,7 +105,7 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
         check_request(model, [ids for ids, fit in zip(encoded, fits) if fit], budget, 1.0)
         kept = [problem for problem, fit in zip(kept, fits) if fit]
     if len(kept) < len(problems):
-        first = next(p for p in problems if p not in kept)
+        first = next(p for p, other in zip(problems, [*kept, None]) if p is not other)
         say(
             f"{len(problems) - len(kept)} of {len(problems)} problems are left out: prompt and "
             f"budget exceed the model's context of {context} (first: {first.problem[:60]!r})"

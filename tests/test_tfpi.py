@@ -292,6 +292,18 @@ def test_only_bad_steps_in_a_row_stop_a_run(small_run, monkeypatch):
     assert small_run.state.step == 5
 
 
+def test_twenty_steps_without_a_right_answer_are_said(small_run, monkeypatch, capsys):
+    """Rewards that are all 0 teach nothing, in silence. One right answer resets the count."""
+    wrong = {"updates": 1, "accuracy": 0.0}
+    right = {"updates": 1, "accuracy": 0.1}
+    prepare_steps(monkeypatch, *[wrong] * 19, right, *[wrong] * 20)
+    small_run.config.steps = 40
+    train_stage(small_run, STAGE)
+    said = capsys.readouterr().err
+    assert said.count("no right answer in") == 1
+    assert "step 40: no right answer in 20 steps in a row" in said
+
+
 def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
     """A stage's end is found on validation problems, in the stage's own mode.
 
