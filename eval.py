@@ -66,7 +66,7 @@ def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, **opti
     """
     encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     bar = tqdm(total=len(prompts) * samples, desc=label, unit="", leave=False, disable=None)
-    with bar, autocast(model.device):
+    with bar, autocast(model):
         rollouts = generate(
             model,
             encoded,

@@ -22,6 +22,7 @@ import torch
 from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
 from support.memory import memory_advice
 from support.model import autocast
+from support.recompute import recomputed
 
 MAX_GRAD_NORM = 1.0
 
@@ -122,11 +123,11 @@ def policy_loss(logprobs, old_logprobs, advantages, weights, eps_low=0.2, eps_hi
 # The update
 
 
-@memory_advice("updating the model", "Lower --micro-tokens.")
+@memory_advice("updating the model", "Lower --micro-tokens, or try --recompute yes, --offload yes.")
 def update(model, optimizer, rollouts, config, budget=None):
     """One pass over the rollouts, list[Rollout], in `config.minibatches` steps: a dict of metrics.
 
-    config: the run's Config (temperature, clip range, normalizer, minibatches, micro_tokens).
+    config: the run's Config (temperature, clip range, normalizer, minibatches, memory).
     budget: the stage's, for dr_grpo. Old log-probs are the sampler's own (nothing is computed
     twice); `logprob_gap`, the mean |difference| to the trainer's before the first step, is 0 up
     to rounding in fp32 and worth watching in bf16. Of the optimizer steps, `updates` were taken
@@ -140,15 +141,18 @@ def update(model, optimizer, rollouts, config, budget=None):
     parts = min(config.minibatches, len(rollouts))
     for indices in np.array_split(np.arange(len(rollouts)), parts) if parts else []:
         optimizer.zero_grad(set_to_none=True)
-        with autocast(model.device):
+        with autocast(model), recomputed(model, config.recompute):
             metrics = accumulate_gradient(model, [rollouts[i] for i in indices], config, budget)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        # The optimizer's are the fp32 ones, wherever they lie.
+        parameters = optimizer.param_groups[0]["params"]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         metrics["grad_norm"] = norm.item()
         if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()
             taken.append(metrics)
         else:
             skipped += 1
+    optimizer.zero_grad()  # the sampler has use for their memory
     names = ("loss", "clipped", "logprob_gap", "shared_prompts", "grad_norm")
     means = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
     means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
@@ -221,7 +225,7 @@ def batch_loss(model, hidden, tokens, rollouts, weights, config):
 def sampler_gap(model, rollouts, temperature):
     """The mean |difference| of the sampler's log-probs to the trainer's, nats a token."""
     model.eval()
-    with torch.no_grad(), autocast(model.device):
+    with torch.no_grad(), autocast(model):
         hidden, tokens = response_states(model, rollouts)
         head = model.get_output_embeddings().weight
         logprobs = token_logprobs(hidden, head, tokens, temperature=temperature)

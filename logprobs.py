@@ -53,6 +53,43 @@ def response_states(model, rollouts):
     return hidden[rows, columns - 1], ids[rows, columns]
 
 
+class FirstKeys(DynamicCache):
+    """A cache that a layer fills once, though it may run twice (support.recompute)."""
+
+    def update(self, key, value, layer, *args, **kwargs):
+        if layer < len(self.layers):
+            return key, value
+        return super().update(key, value, layer, *args, **kwargs)
+
+
+class PromptKeys:
+    """The prompts' keys and values, as the cache of their responses: read, and never added to.
+
+    So a layer may run twice (support.recompute). Nothing is copied before a layer asks.
+    """
+
+    def __init__(self, states, owner):
+        self.states = states  # keys and values of each layer in turn, (U, kv_heads, P, D)
+        self.owner = owner  # (B,): each response's prompt
+
+    def update(self, key, value, layer, *args, **kwargs):
+        """All keys and values that a layer's responses attend to: (B, kv_heads, P + R, D)."""
+        prompt = [select(state, self.owner) for state in self.states[2 * layer : 2 * layer + 2]]
+        return torch.cat([prompt[0], key], dim=2), torch.cat([prompt[1], value], dim=2)
+
+    def get_seq_length(self, layer=0):
+        return self.states[0].shape[2]
+
+
+def select(states, owner):
+    """Each response's row of its prompt's states.
+
+    Not states[owner]: its gradient adds up in whatever order the threads come, so that no run would
+    be the same twice.
+    """
+    return states.index_select(0, owner)
+
+
 class SharedPrompts:
     """The prompts of a minibatch, each run once for all its responses, in training as in sampling.
 
@@ -65,7 +102,7 @@ class SharedPrompts:
         self.model = model
         self.index = {prompt: i for i, prompt in enumerate(prompts)}
         ids, self.ends = pad_right(prompts, model.device)  # (U, P), (U,)
-        cache = DynamicCache()
+        cache = FirstKeys()
         hidden = forward_hidden(model, ids, cache)
         # (U, H): the last state of a prompt predicts the first token of its responses.
         last = hidden[torch.arange(len(prompts), device=ids.device), self.ends - 1]
@@ -80,12 +117,8 @@ class SharedPrompts:
         ids, lengths = pad_right([r.response_ids for r in rollouts], device)  # (B, R), (B,)
         owner = [self.index[tuple(r.prompt_ids)] for r in rollouts]
         owner = torch.tensor(owner, device=device)  # (B,)
-        # Not copy[owner]: its gradient adds up in whatever order the threads come, so that no run
-        # would be the same twice.
-        last, *states = [copy.index_select(0, owner) for copy in self.copies]
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(zip(states[::2], states[1::2])):
-            cache.update(keys, values, layer)  # (B, kv_heads, P, D)
+        last, *states = self.copies
+        cache = PromptKeys(states, owner)
         inputs = ids[:, : max(1, ids.shape[1] - 1)]  # the last token predicts nothing
         ends = self.ends[owner, None]  # (B, 1)
         times = torch.arange(inputs.shape[1], device=device)
@@ -99,7 +132,7 @@ class SharedPrompts:
             self.model, inputs, cache, position_ids=positions, attention_mask=sees
         )
         # (B, R, H): at t stands what predicts token t.
-        hidden = torch.cat([last[:, None], hidden], dim=1)[:, : ids.shape[1]]
+        hidden = torch.cat([select(last, owner)[:, None], hidden], dim=1)[:, : ids.shape[1]]
         real = torch.arange(ids.shape[1], device=device) < lengths[:, None]
         return hidden[real], ids[real]
 

@@ -27,7 +27,7 @@ from transformers import DynamicCache
 
 from cache import DecodeGraphs, SlotCache, attention, use_graphs
 from support.memory import slots_that_fit
-from support.model import forward_hidden, pad_right
+from support.model import forward_hidden, longest_alike, pad_right
 
 
 @dataclass
@@ -75,22 +75,6 @@ def check_request(model, prompts, max_new_tokens, temperature):
         raise ValueError(
             "the model has sliding-window or linear attention layers, not served here."
         )
-
-
-def longest_alike(config):
-    """The length up to which positions are encoded alike, None if always; and by which method.
-
-    Beyond it, these encode *all* positions otherwise: a prompt's keys, cached before, would not fit
-    those of the tokens after it, nor the trainer's.
-    """
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    for settings in (rope, *rope.values()):  # newer configs have one for each kind of layer
-        kind = settings.get("rope_type") if isinstance(settings, dict) else None
-        if kind in ("longrope", "dynamic"):
-            own = settings.get("original_max_position_embeddings")
-            whole = getattr(config, "original_max_position_embeddings", None)
-            return own or whole or config.max_position_embeddings, kind
-    return None, ""
 
 
 def stream_seed(*numbers):

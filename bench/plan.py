@@ -42,7 +42,8 @@ def run(name):
     from grpo import update
     from rollout import Rollout
     from support.config import Config
-    from support.plan import CHOICES, measure_sizes, update_bytes
+    from support.plan import CHOICES, update_bytes
+    from support.sizes import measure_sizes
 
     hidden, layers, middle, vocabulary, responses, length = SHAPES[name]
     config = Qwen3Config(

@@ -26,6 +26,7 @@ from support.options import (
 MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and with x'
 RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
 NORMALIZERS = ("dapo", "grpo", "dr_grpo")
+WHETHER = ("auto", "yes", "no")
 # Samples of one prompt are drawn at once, whatever --slots says, and all of a step are kept.
 MOST_SAMPLES = 10_000
 MOST_PROMPTS = 1_000_000
@@ -127,6 +128,18 @@ class Config:
     )
     micro_tokens: int = option(
         16384, "padded tokens through the model at once in an update; lower it when memory runs out"
+    )
+    recompute: str = option(
+        "auto",
+        "yes: an update keeps one input a layer and computes the rest twice, with the same result; "
+        "auto: on CUDA, where the plan says so",
+        choices=WHETHER,
+    )
+    offload: str = option(
+        "auto",
+        "yes: fp32 weights, gradients and Adam's moments are in the host's memory, and the device "
+        "has the weights in bf16; auto: on CUDA, where the plan says so",
+        choices=WHETHER,
     )
 
     eval_problems: int = option(

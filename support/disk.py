@@ -157,25 +157,27 @@ def check_manifest(folder):
         raise ValueError(f"{folder} is not whole ({error})") from None
 
 
-def save_model(run, folder, dtype=""):
-    """Writes an ordinary Hugging Face folder; with a dtype, such as bfloat16, of that type."""
+def save_model(run, folder, dtype="float32"):
+    """Writes an ordinary Hugging Face folder of a type such as bfloat16.
+
+    Weights are taken from the optimizer, which has them in fp32 (offload.py).
+    """
+    whole = zip(run.model.parameters(), run.optimizer.param_groups[0]["params"])
+    cast = {weight.data_ptr(): value.to(getattr(torch, dtype)) for weight, value in whole}
     weights = {}
-    if dtype:
-        cast = {}  # tied weights stay one
-        for name, value in run.model.state_dict().items():
-            cast.setdefault(value.data_ptr(), value.to(getattr(torch, dtype)))
-            weights[name] = cast[value.data_ptr()]
-    run.model.save_pretrained(folder, state_dict=weights or None)
+    for name, value in run.model.state_dict().items():
+        weights[name] = cast.get(value.data_ptr(), value)  # tied weights stay one
+    run.model.save_pretrained(folder, state_dict=weights)
     run.tokenizer.save_pretrained(folder)
-    if dtype:
-        path = folder / "config.json"  # which tells the type of the model, not of what was written
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2))
+    path = folder / "config.json"  # which tells the type of the model, not of what was written
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2))
 
 
 def save_optimizer(run, path):
     """The state of each parameter, by its name. Learning rate and such are the run's options."""
     tensors = {}
-    for name, parameter in run.model.named_parameters():
+    parameters = run.optimizer.param_groups[0]["params"]
+    for (name, _), parameter in zip(run.model.named_parameters(), parameters):
         state = run.optimizer.state.get(parameter, {})
         tensors |= {f"{name}/{key}": value for key, value in state.items()}
     save_file(tensors, path)

@@ -26,15 +26,18 @@ class ModelError(ValueError):
 
 
 @memory_advice("loading the model", "Use a smaller one, or --device cpu.")
-def load_model(source, device):
+def load_model(source, device, offload="no"):
     """Model, tokenizer and set of stop ids from a folder or hub id.
+
+    A model whose optimizer is to be on the host (offload is "yes") stays there, too.
 
     Raises ModelError where it cannot be used.
     """
     model, tokenizer = read_model(source)
     check_tokenizer(source, model, tokenizer)
     stop_ids = find_stop_ids(source, model, tokenizer)
-    model.to(device)
+    if offload != "yes":
+        model.to(device)
     if not is_finite(model):
         raise ModelError(
             f"the weights of {source!r} are not finite. Use an earlier checkpoint of it."
@@ -146,6 +149,22 @@ def check_projection(model):
             )
 
 
+def longest_alike(config):
+    """The length up to which positions are encoded alike, None if always; and by which method.
+
+    Beyond it, these encode *all* positions otherwise: a prompt's keys, cached before, would not fit
+    those of the tokens after it, nor the trainer's.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    for settings in (rope, *rope.values()):  # newer configs have one for each kind of layer
+        kind = settings.get("rope_type") if isinstance(settings, dict) else None
+        if kind in ("longrope", "dynamic"):
+            own = settings.get("original_max_position_embeddings")
+            whole = getattr(config, "original_max_position_embeddings", None)
+            return own or whole or config.max_position_embeddings, kind
+    return None, ""
+
+
 # --------------------------------------------------------------------------------------------------
 # Calling
 
@@ -177,13 +196,14 @@ def pad_right(sequences, device):
     return torch.from_numpy(ids).to(device), torch.tensor(lengths, device=device)
 
 
-def autocast(device):
+def autocast(model):
     """The precision of sampling, evaluating and training: on a GPU, matmuls in bf16.
 
-    Weights and optimizer stay in fp32, since an lr of 1e-6 is lost in bf16 weights.
+    Weights and optimizer stay in fp32, since an lr of 1e-6 is lost in bf16 weights; where those are
+    on the host (offload.py), the working copy is in bf16 itself.
     """
-    on_gpu = torch.device(device).type == "cuda"
-    return torch.autocast("cuda", torch.bfloat16) if on_gpu else nullcontext()
+    wanted = model.device.type == "cuda" and model.dtype == torch.float32
+    return torch.autocast("cuda", torch.bfloat16) if wanted else nullcontext()
 
 
 # --------------------------------------------------------------------------------------------------

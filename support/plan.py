@@ -1,13 +1,12 @@
 """What a run needs, in bytes and hours, before it is begun: `python tfpi.py --model M --plan`.
 
-A folder with config.json alone is enough. What backward keeps is not guessed by a formula but
-counted: two models of the real widths, of one layer and of two, run once as fake tensors, which
-have shapes and no memory; their difference is a layer. The rest is arithmetic:
+A folder with config.json alone is enough. What backward keeps is counted (sizes.py), the rest is
+arithmetic:
 
     always        weights
     sampling      keys and values of all responses that are written at once, their logits
     updating      gradients, what is kept for backward, a chunk of logits, the head's gradient
-    the optimizer two moments in fp32 (and masters, where the weights themselves are bf16)
+    the optimizer two moments in fp32; on the host, with masters and gradients (offload.py)
 
 From these follow the choices: the first with which it fits of (1) all on the device, (2) each layer
 computed again in backward, (3) the optimizer in the host's memory as well. Times are what
@@ -16,20 +15,16 @@ out: the fragments that an allocator leaves (a tenth of the memory is kept free 
 devices.
 """
 
-import copy
-import math
 import os
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers import AutoConfig
 
 from support.config import Config, check_config, find_settings
 from support.model import default_device
 from support.options import check_number
+from support.sizes import Sizes, measure_sizes
 from support.terminal import say
 
 GB = 1e9
@@ -41,26 +36,6 @@ CARDS = {16: (0.32e12, 65e12), 24: (1.0e12, 165e12), 48: (0.86e12, 180e12), 80: 
 EFFICIENCY = 0.4  # of the arithmetic, in an update
 
 
-# The attention that training has. Under its own name transformers would give fake tensors a mask,
-# which real ones do without.
-AttentionInterface.register("counted", sdpa_attention_forward)
-
-
-@dataclass
-class Sizes:
-    """What is counted of a model."""
-
-    parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
-    keys: int  # numbers of a token's keys and values, in all layers
-    context: float  # tokens that the model has positions for
-    kept: (
-        dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
-    )
-
-
 @dataclass
 class Choice:
     """A way to train: what lies where."""
@@ -69,74 +44,18 @@ class Choice:
     recompute: bool
     offload: bool
 
+    def is_allowed(self, config):
+        """Whether the options say so, or leave it open."""
+        words = {True: ("yes", "auto"), False: ("no", "auto")}
+        return config.recompute in words[self.recompute] and config.offload in words[self.offload]
+
 
 CHOICES = (
     Choice("all on the device", False, False),
     Choice("each layer computed again in backward", True, False),
     Choice("each layer computed again, the optimizer in the host's memory", True, True),
+    Choice("the optimizer in the host's memory", False, True),
 )
-
-
-# --------------------------------------------------------------------------------------------------
-# Counting
-
-
-def measure_sizes(config):
-    """Sizes of a model from its transformers config, without its weights."""
-    ways = [(4, False), (4, True), (2, False)]
-    kept = {}
-    for size, autocast in ways:
-        one, weights = count(config, 1, size, autocast)
-        two, more = count(config, 2, size, autocast)
-        kept[size, autocast] = (two - one, one - (two - one))
-    layer = more - weights
-    layers = config.num_hidden_layers
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return Sizes(
-        parameters=weights + (layers - 1) * layer,
-        layers=layers,
-        hidden=config.hidden_size,
-        vocabulary=config.vocab_size,
-        context=getattr(config, "max_position_embeddings", None) or math.inf,
-        keys=2 * layers * config.num_key_value_heads * width,
-        kept=kept,
-    )
-
-
-def count(config, layers, size, autocast):
-    """Bytes a token that are kept for backward by a model of so many layers; its parameters."""
-    # The difference of two lengths, since some is kept whatever the length: weights that autocast
-    # made bf16.
-    short, parameters = count_kept(config, layers, size, autocast, 256)
-    long, _ = count_kept(config, layers, size, autocast, 512)
-    return (long - short) / 256, parameters
-
-
-def count_kept(config, layers, size, autocast, tokens):
-    config = copy.deepcopy(config)
-    config.num_hidden_layers = layers
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layers]
-    dtype = torch.float32 if size == 4 else torch.bfloat16
-    kept = {}  # the storages, each once
-
-    def note(tensor):
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
-        return tensor
-
-    with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation="counted"
-        ).eval()
-        ids = torch.zeros(1, tokens, dtype=torch.long)
-        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-        with hooks, torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
-            model.base_model(input_ids=ids, use_cache=False)
-    for parameter in model.parameters():
-        kept.pop(parameter.untyped_storage()._cdata, None)
-    total = sum(storage.nbytes() for storage in kept.values())
-    return total, sum(parameter.numel() for parameter in model.parameters())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -157,16 +76,19 @@ def update_bytes(sizes, choice, tokens, on_gpu):
     kept = sizes.layers * layer
     if choice.recompute:  # the input of each layer, and all of the one that is computed again
         kept = sizes.layers * sizes.hidden * size + layer
-    parts = {"weights": n * size, "gradients": n * 4}
-    if not choice.offload:
-        parts["optimizer"] = n * 8
+    parts = {"weights": n * size}
+    if choice.offload:  # one gradient at a time, the largest is the embeddings'
+        parts["gradients"] = sizes.vocabulary * sizes.hidden * size
+    else:
+        parts |= {"gradients": n * 4, "optimizer": n * 8}
     if autocast:
         parts["weights in bf16"] = n * 2  # which autocast keeps until the update is over
     parts["kept for backward"] = tokens * (kept + rest)
     chunk = min(tokens, max(16, CHUNK // sizes.vocabulary)) * sizes.vocabulary
-    # Logits, their softmax and gradient; the head's gradient in fp32; states and their gradient.
-    parts["logits"] = 12 * chunk + 4 * sizes.vocabulary * sizes.hidden
-    parts["logits"] += 12 * tokens * sizes.hidden
+    # Logits and their gradient; the last states, their gradient, and both in fp32.
+    parts["logits"] = 8 * chunk + 12 * tokens * sizes.hidden
+    if choice.offload:  # the head's gradient, added up in fp32; else it is among the gradients
+        parts["logits"] += 4 * sizes.vocabulary * sizes.hidden
     return parts
 
 
@@ -185,8 +107,8 @@ def sampling_bytes(sizes, choice, slots, length, on_gpu):
 
 
 def host_bytes(sizes, choice):
-    """fp32 masters and two moments."""
-    return {"masters and moments": sizes.parameters * 12} if choice.offload else {}
+    """fp32 masters, their gradients, and two moments."""
+    return {"masters, gradients, moments": sizes.parameters * 16} if choice.offload else {}
 
 
 def most_slots(sizes, choice, length, memory, on_gpu):
@@ -219,17 +141,19 @@ class Plan:
 def make_plan(sizes, config, memory, on_gpu=True):
     """The first choice with which a group's responses fit into `memory` bytes at once: a Plan.
 
-    Where none has room for them, the one that has most; the last one if nothing fits.
+    Where none has room for them, the one that has most.
     """
     budgets = config.stage_budgets()
     length = min(PROMPT + max(*budgets, config.full_budget), sizes.context)
     # A micro-batch has one response at least.
     tokens = max(config.micro_tokens, PROMPT + max(trained_budgets(config)))
     plans = []
-    for choice in CHOICES:
+    for choice in filter(lambda choice: choice.is_allowed(config), CHOICES):
         slots = min(config.slots, most_slots(sizes, choice, length, memory, on_gpu))
         plans.append(Plan(sizes, choice, tokens, length, slots, memory, on_gpu))
-    fitting = [plan for plan in plans if plan.fits()] or plans[-1:]
+    fitting = [plan for plan in plans if plan.fits()]
+    if not fitting:  # the nearest
+        return min(plans, key=lambda plan: sum(plan.updating().values()))
     # One response at a time would fit, too, and take for ever.
     quick = [plan for plan in fitting if plan.slots >= config.group]
     return quick[0] if quick else max(fitting, key=lambda plan: plan.slots)
@@ -263,9 +187,32 @@ def step_hours(plan, requests, budget, trained=True):
 
 def advice(plan):
     """What would make the plan fit."""
+    if not (plan.choice.recompute and plan.choice.offload):
+        return "give --recompute yes --offload yes, or leave them out."
     if not plan.slots:
         return "not even one response does; lower --full-budget, or use a smaller model."
     return "lower --budgets or --micro-tokens, or use a smaller model."
+
+
+def settle_memory(config, source):
+    """Puts what the plan chooses in the place of `auto` in --recompute and --offload.
+
+    Raises ValueError for what a GPU has no memory for. A CPU has one memory for all, so there is
+    nothing to choose.
+    """
+    device = torch.device(config.device or default_device())
+    if device.type != "cuda":
+        choice = Choice("", config.recompute == "yes", config.offload == "yes")
+    else:
+        plan = make_plan(measure_sizes(read_config(source)), config, find_memory(device))
+        if not plan.fits():
+            raise ValueError(
+                f"the run does not fit into {plan.memory / GB:.0f} GB: {advice(plan)} --plan says "
+                "what it needs."
+            )
+        choice = plan.choice
+    config.recompute = "yes" if choice.recompute else "no"
+    config.offload = "yes" if choice.offload else "no"
 
 
 def write_parts(parts):

@@ -2,6 +2,7 @@
 
 from support.config import MODES
 from support.disk import write_json
+from support.offload import HostAdamW
 from support.terminal import visible
 
 
@@ -53,6 +54,9 @@ def describe(run, stages, prompts):
     )
     if run.state.dtype != "float32":
         print(f"  weights are fp32 here; stages are saved in {run.state.dtype}, as they came")
+    if isinstance(run.optimizer, HostAdamW):
+        dtype = str(run.model.dtype).removeprefix("torch.")
+        print(f"  weights in fp32 are in the host's memory; the model computes in {dtype}")
     length = f"until it levels off, at most {config.stage_steps} steps"
     if config.steps:
         length = f"{config.steps} steps"

@@ -33,7 +33,10 @@ from support.disk import (
     write_json,
     write_manifest,
 )
+from support.memory import memory_advice
 from support.model import default_device, is_finite, load_model
+from support.offload import HostAdamW, working_dtype
+from support.recompute import recomputed_layers
 from support.report import find_trouble, format_sample, nothing_right, step_line
 from support.terminal import say_above
 
@@ -81,13 +84,11 @@ class Run:
         self.config = config
         self.folder = folder
         self.state = state or State()
-        self.model, self.tokenizer, self.stop_ids = load_model(
-            source, config.device or default_device()
-        )
+        device = config.device or default_device()
+        self.model, self.tokenizer, self.stop_ids = load_model(source, device, config.offload)
+        recomputed_layers(self.model, config.recompute)  # or refused now, before any rollout
         self.state.dtype = self.state.dtype or self.model.file_dtype
-        # eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
-        # another reason.
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.lr, weight_decay=0.0)
+        self.optimizer = make_optimizer(self.model, device, config)
         self.train = data.train
         self.validation = data.validation
         self.test = data.test
@@ -195,8 +196,7 @@ class Run:
 
     def save_model(self, name):
         """Writes the model as it is now into the run's folder, in the type that it came in."""
-        dtype = "" if self.state.dtype == "float32" else self.state.dtype
-        write_folder(self.folder / name, lambda folder: save_model(self, folder, dtype))
+        write_folder(self.folder / name, lambda folder: save_model(self, folder, self.state.dtype))
 
     def save_checkpoint(self):
         """Saves all that --resume needs; then removes the checkpoint before."""
@@ -220,6 +220,19 @@ class Run:
         save_optimizer(self, folder / "optimizer.safetensors")
         write_json(folder / "state.json", asdict(self.state))
         write_manifest(folder)
+
+
+@memory_advice("making the optimizer", "Use a smaller model.")
+def make_optimizer(model, device, config):
+    """AdamW, on the device or on the host.
+
+    eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
+    another reason.
+    """
+    options = {"lr": config.lr, "weight_decay": 0.0}
+    if config.offload == "yes":
+        return HostAdamW(model, device, working_dtype(device), **options)
+    return torch.optim.AdamW(model.parameters(), **options)
 
 
 def checkpoints(folder):

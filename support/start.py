@@ -21,6 +21,7 @@ from support.disk import (
     read_json,
     write_json,
 )
+from support.plan import settle_memory
 from support.rows import absolute
 from support.run import Run, State, checkpoints
 
@@ -53,7 +54,9 @@ def new_run(given, load_data, check=None):
             f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
         )
     data = load_data(config.data)
-    run = Run(config, folder, settings.get("model", model), data)
+    source = settings.get("model", model)
+    settle_memory(config, source)
+    run = Run(config, folder, source, data)
     if check:
         check(run)
     try:
@@ -134,6 +137,7 @@ def resumed_run(given, load_data, check=None):
             "was."
         ) from None
     check_same_data(folder, config, data)
+    settle_memory(config, find_settings(config.model)["model"])
     run = load_checkpoint(config, folder, data)
     run.lock = locked
     if check:

@@ -286,8 +286,8 @@ TABLE = {
             ("gradients of minibatches add up", "optimizer.zero_grad(set_to_none=True)", "pass"),
             (
                 "gradients are not clipped",
-                "model.parameters(), MAX_GRAD_NORM",
-                "model.parameters(), 1e9",
+                "parameters, MAX_GRAD_NORM",
+                "parameters, 1e9",
             ),
             (
                 "a step that is not finite is taken",
@@ -311,8 +311,18 @@ TABLE = {
             ),
             (
                 "the update is in another precision than the sampling",
-                "with autocast(model.device):",
-                "if True:",
+                "with autocast(model), recomputed(model, config.recompute):",
+                "with recomputed(model, config.recompute):",
+            ),
+            (
+                "gradients are in memory while the sampler is at work",
+                "optimizer.zero_grad()",
+                "pass",
+            ),
+            (
+                "gradients on the host are not clipped",
+                'optimizer.param_groups[0]["params"]',
+                "list(model.parameters())",
             ),
             (
                 "metrics are sums over minibatches",
@@ -476,15 +486,31 @@ TABLE = {
                 "times <= times[:, None]",
                 "times <= times[:, None] + 1",
             ),
+        ],
+        "select": [
             (
                 "shared prompts: every response belongs to the first prompt",
-                "copy.index_select(0, owner)",
-                "copy.index_select(0, owner * 0)",
+                "states.index_select(0, owner)",
+                "states.index_select(0, owner * 0)",
             ),
             (
                 "shared prompts: the order of the threads decides the gradient",
-                "copy.index_select(0, owner)",
-                "copy[owner]",
+                "states.index_select(0, owner)",
+                "states[owner]",
+            ),
+        ],
+        "FirstKeys.update": [
+            (
+                "a layer that runs again finds its own keys in the cache",
+                "if layer < len(self.layers):",
+                "if False:",
+            ),
+        ],
+        "PromptKeys.update": [
+            (
+                "shared prompts: a layer attends to the keys of the next",
+                "self.states[2 * layer : 2 * layer + 2]",
+                "self.states[2 * layer + 2 : 2 * layer + 4] or self.states[:2]",
             ),
         ],
         "project_chunks": [
@@ -1049,6 +1075,46 @@ TABLE = {
             ("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)"),
         ],
     },
+    "support/plan.py": {
+        "settle_memory": [
+            ("a CPU computes everything twice", 'config.recompute == "yes"', "True"),
+            ("what does not fit is begun", "if not plan.fits():", "if False:"),
+        ],
+        "update_bytes": [
+            ("Adam's moments take nothing", '"optimizer": n * 8', '"optimizer": 0'),
+        ],
+        "most_slots": [
+            ("the allocator gets nothing", "memory * (1 - FREE)", "memory"),
+        ],
+    },
+    "support/offload.py": {
+        "HostAdamW.__init__": [
+            (
+                "rotary frequencies are rounded to bf16",
+                "model.to(device)",
+                "model.to(device, dtype)",
+            ),
+        ],
+        "HostAdamW.step": [
+            ("the model never gets what was learnt", "weight.copy_(master", "master.copy_(weight"),
+        ],
+        "hand_over": [
+            (
+                "the last micro-batch's gradient alone counts",
+                "master.grad += gradient",
+                "master.grad.copy_(gradient)",
+            ),
+            ("gradients stay on the device and add up", "weight.grad = None", "pass"),
+        ],
+    },
+    "support/recompute.py": {
+        "recomputed": [
+            ("layers run twice for ever after", "del layer.forward", "pass"),
+        ],
+        "recomputed_layers": [
+            ("no layer ever runs twice", 'if choice == "yes" else []', "if False else []"),
+        ],
+    },
     "support/model.py": {
         "pad_right": [
             (
@@ -1062,6 +1128,13 @@ TABLE = {
                 "the generation config's stop ids are ignored",
                 'getattr(model.generation_config, "eos_token_id", None)',
                 "None",
+            ),
+        ],
+        "autocast": [
+            (
+                "a working copy in bf16 is run under autocast",
+                "and model.dtype == torch.float32",
+                "",
             ),
         ],
         "load_model": [
@@ -1115,7 +1188,9 @@ TABLE = {
                 "time.monotonic() - self.state.seconds",
                 "time.monotonic()",
             ),
-            ("weight decay", "weight_decay=0.0", "weight_decay=0.01"),
+        ],
+        "make_optimizer": [
+            ("weight decay", '"weight_decay": 0.0', '"weight_decay": 0.01'),
         ],
         "Run.save_checkpoint": [
             ("old checkpoints stay", "if old != final:", "if False:"),
@@ -1207,6 +1282,13 @@ TABLE = {
         ],
     },
     "support/disk.py": {
+        "save_model": [
+            (
+                "a checkpoint has the working copy, not the masters",
+                "value.to(getattr(torch, dtype))",
+                "weight.to(getattr(torch, dtype))",
+            ),
+        ],
         "lock": [
             (
                 "two processes work in one run's folder",
@@ -1371,8 +1453,8 @@ TABLE = {
 LIKELY = {
     "thinkfree.py": ["thinkfree", "tfpi"],
     "tfpi.py": ["tfpi", "wiring", "figures", "model", "run", "reliability"],
-    "grpo.py": ["grpo", "figures", "logprobs", "tfpi"],
-    "logprobs.py": ["logprobs", "grpo"],
+    "grpo.py": ["grpo", "figures", "logprobs", "offload", "tfpi"],
+    "logprobs.py": ["logprobs", "grpo", "recompute"],
     "rollout.py": ["rollout", "logprobs"],
     "cache.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
@@ -1387,11 +1469,14 @@ LIKELY = {
     "support/options.py": ["commands"],
     "support/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
-    "support/disk.py": ["safety", "reliability", "run"],
+    "support/disk.py": ["offload", "safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
-    "support/model.py": ["model", "rollout", "bad_input", "no_code"],
+    "support/model.py": ["model", "wiring", "rollout", "bad_input", "no_code"],
+    "support/plan.py": ["plan"],
     "support/plot.py": ["commands", "report", "paper"],
+    "support/offload.py": ["offload"],
+    "support/recompute.py": ["recompute"],
     "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, BartConfig, BartForCausalLM
 
 import tfpi
-from rollout import generate, longest_alike
-from support.model import ModelError, load_model
+from rollout import generate
+from support.model import ModelError, load_model, longest_alike
 
 LONGROPE = {
     "rope_type": "longrope",

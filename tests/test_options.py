@@ -175,7 +175,7 @@ def test_what_may_change_on_resume(small_run):
     """How fast, how long and how the update learns; not what the table of measurements rests on."""
     changes = dict(device="cpu", steps=5, stage_steps=6, prompts=7, group=2, draws=2, lr=0.5)
     changes |= dict(eps_low=0.1, eps_high=0.3, normalizer="grpo", minibatches=3, slots=9)
-    changes |= dict(micro_tokens=99, save_every=8, snapshot_every=4)
+    changes |= dict(micro_tokens=99, recompute="yes", offload="yes", save_every=8, snapshot_every=4)
     small_run.lock.close()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
@@ -193,7 +193,7 @@ def test_the_device_is_the_options(tiny_options, tmp_path, monkeypatch):
     monkeypatch.setattr("support.start.check_config", lambda config: None)
     seen = []
     monkeypatch.setattr(
-        "support.run.load_model", lambda source, device: seen.append(device) or 1 / 0
+        "support.run.load_model", lambda source, device, offload: seen.append(device) or 1 / 0
     )
     for device in ("cpu", ""):
         with pytest.raises(ZeroDivisionError):

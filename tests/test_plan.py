@@ -19,11 +19,12 @@ from support.plan import (
     describe_plan,
     host_bytes,
     make_plan,
-    measure_sizes,
     most_slots,
     sampling_bytes,
+    settle_memory,
     update_bytes,
 )
+from support.sizes import measure_sizes
 
 
 def qwen3(hidden, layers, heads, middle, tied=True):
@@ -131,7 +132,7 @@ def test_keys_are_those_of_the_cache():
 
 @pytest.mark.parametrize(
     "name, gigabytes, host",
-    [("qwen3-0.6b", 16, 8), ("qwen3-1.7b", 24, 21), ("qwen3-4b", 80, 64), ("ds-7b", 80, 96)],
+    [("qwen3-0.6b", 16, 10), ("qwen3-1.7b", 24, 28), ("qwen3-4b", 80, 65), ("ds-7b", 80, 122)],
 )
 def test_what_is_promised_fits(name, gigabytes, host):
     """Full training, the optimizer in the host's memory if need be."""
@@ -146,6 +147,8 @@ def test_what_cannot_fit_says_what_would_help():
     plan, config = plan_for("qwen3-8b", 24)
     text = "\n".join(describe_plan(plan, config))
     assert "it does not fit: lower --budgets or --micro-tokens" in text
+    plan, config = plan_for("qwen3-4b", 80, offload="no")
+    assert "give --recompute yes --offload yes" in "\n".join(describe_plan(plan, config))
     plan, config = plan_for("qwen3-8b", 16)
     assert "not even one response does; lower --full-budget" in "\n".join(
         describe_plan(plan, config)
@@ -191,6 +194,50 @@ def test_the_small_model_has_a_plan():
     plan = make_plan(sizes, config, 24 * GB, on_gpu=False)
     assert plan.choice == CHOICES[0] and plan.slots == 512
     assert "weights in bf16" not in plan.updating()
+
+
+class Card:
+    """A GPU of so many bytes, for a plan alone."""
+
+    def __init__(self, gigabytes):
+        self.total_memory = gigabytes * GB
+
+
+@pytest.mark.parametrize(
+    "gigabytes, options, settled",
+    [
+        (80, {}, ("no", "no")),
+        (16, {}, ("yes", "yes")),
+        (80, {"recompute": "yes"}, ("yes", "no")),
+        (80, {"offload": "yes"}, ("yes", "yes")),
+        (80, {"offload": "yes", "recompute": "no"}, ("no", "yes")),
+    ],
+)
+def test_a_run_on_a_gpu_does_what_the_plan_chooses(gigabytes, options, settled, monkeypatch):
+    """Where the user has not said what to do; the model is of the shape of Qwen3-0.6B."""
+    config = Config(device="cuda", budgets="4096,8192,16384", **options)
+    monkeypatch.setattr("support.plan.read_config", lambda source: SHAPES["qwen3-0.6b"][0])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(gigabytes))
+    settle_memory(config, "model")
+    assert (config.recompute, config.offload) == settled
+
+
+def test_what_a_gpu_has_no_memory_for_is_refused(monkeypatch):
+    """Before anything is loaded."""
+    config = Config(device="cuda", budgets="4096,8192,16384")
+    monkeypatch.setattr("support.plan.read_config", lambda source: SHAPES["qwen3-8b"][0])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(16))
+    with pytest.raises(ValueError, match="does not fit into 16 GB.*--plan says"):
+        settle_memory(config, "model")
+
+
+def test_a_cpu_does_nothing_that_nobody_asks_for(monkeypatch):
+    """One memory for all: there is nothing to choose, and nothing is counted."""
+    monkeypatch.setattr("support.plan.read_config", None)
+    for asked, settled in (("auto", "no"), ("yes", "yes"), ("no", "no")):
+        config = Config(device="cpu", recompute=asked, offload=asked)
+        settle_memory(config, "model")
+        assert (config.recompute, config.offload) == (settled, settled)
 
 
 # --------------------------------------------------------------------------------------------------

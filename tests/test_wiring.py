@@ -4,8 +4,9 @@ The sampler is canned (conftest.py): it notes what it is asked for.
 """
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -176,9 +177,16 @@ def test_sampling_and_update_have_the_same_precision(canned, small_run, monkeypa
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 def test_a_gpu_computes_in_bf16_and_a_cpu_in_fp32():
     """Not fp16, which would need a loss scale."""
-    assert autocast(torch.device("cuda", 1)).fast_dtype == torch.bfloat16
-    with autocast(torch.device("cpu")):
+    on_gpu = SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.float32)
+    assert autocast(on_gpu).fast_dtype == torch.bfloat16
+    with autocast(SimpleNamespace(device=torch.device("cpu"), dtype=torch.float32)):
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_weights_that_are_bf16_themselves_need_no_autocast():
+    """Those of a working copy (support/offload.py), in sampling as in training."""
+    on_gpu = SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.bfloat16)
+    assert isinstance(autocast(on_gpu), nullcontext)
 
 
 # --------------------------------------------------------------------------------------------------

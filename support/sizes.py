@@ -1,0 +1,93 @@
+"""The sizes of a model, and what its backward keeps, counted without weights or memory.
+
+Two models of the real widths, of one layer and of two, run once as fake tensors, which have shapes
+and nothing in them; their difference is a layer. So any decoder is counted as it is, and no formula
+is guessed. Left out: what an attention kernel needs while it runs.
+"""
+
+import copy
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+# The attention that training has. Under its own name transformers would give fake tensors a mask,
+# which real ones do without.
+AttentionInterface.register("counted", sdpa_attention_forward)
+
+
+@dataclass
+class Sizes:
+    """What is counted of a model."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    vocabulary: int
+    keys: int  # numbers of a token's keys and values, in all layers
+    context: float  # tokens that the model has positions for
+    kept: (
+        dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
+    )
+
+
+def measure_sizes(config):
+    """Sizes of a model from its transformers config, without its weights."""
+    ways = [(4, False), (4, True), (2, False)]
+    kept = {}
+    for size, autocast in ways:
+        one, weights = count(config, 1, size, autocast)
+        two, more = count(config, 2, size, autocast)
+        kept[size, autocast] = (two - one, one - (two - one))
+    layer = more - weights
+    layers = config.num_hidden_layers
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Sizes(
+        parameters=weights + (layers - 1) * layer,
+        layers=layers,
+        hidden=config.hidden_size,
+        vocabulary=config.vocab_size,
+        context=getattr(config, "max_position_embeddings", None) or math.inf,
+        keys=2 * layers * config.num_key_value_heads * width,
+        kept=kept,
+    )
+
+
+def count(config, layers, size, autocast):
+    """Bytes a token that are kept for backward by a model of so many layers; its parameters."""
+    # The difference of two lengths, since some is kept whatever the length: weights that autocast
+    # made bf16.
+    short, parameters = count_kept(config, layers, size, autocast, 256)
+    long, _ = count_kept(config, layers, size, autocast, 512)
+    return (long - short) / 256, parameters
+
+
+def count_kept(config, layers, size, autocast, tokens):
+    config = copy.deepcopy(config)
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    dtype = torch.float32 if size == 4 else torch.bfloat16
+    kept = {}  # the storages, each once
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="counted"
+        ).eval()
+        ids = torch.zeros(1, tokens, dtype=torch.long)
+        hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+        with hooks, torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            model.base_model(input_ids=ids, use_cache=False)
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
+    total = sum(storage.nbytes() for storage in kept.values())
+    return total, sum(parameter.numel() for parameter in model.parameters())
