@@ -5,15 +5,16 @@
     torchrun --nproc_per_node 2 examples/trl_tfpi.py --steps 5 --out runs/trl     # on a CPU
 
 On a CPU, `accelerate launch --cpu` starts one process, whatever --num_processes says. The options
-are those of tfpi.py, and all that TFPI changes is the prompt column; vLLM (`use_vllm`), FSDP,
-DeepSpeed and several nodes are TRL's and accelerate's business. Left out: no prompts are drawn in
-the place of flat groups, no stage ends by itself (but after --steps, or --stage-steps), and nothing
-is measured: `python eval.py --model runs/trl/stage3`.
+are those of tfpi.py, as far as TRL has a place for them, and all that TFPI changes is the prompt
+column; vLLM (`use_vllm`), FSDP, DeepSpeed and several nodes are TRL's and accelerate's business.
+Left out: no prompts are drawn in the place of flat groups, no stage ends by itself (but after
+--steps, or --stage-steps), and nothing is measured: `python eval.py --model runs/trl/stage3`.
 """
 
 import math
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from problems import load_data, take_problems
 from reward import math_reward
 from support.config import Config, check_config, find_settings, parse_arguments
+from support.disk import write_json
 from tfpi import stages
 from thinkfree import check_prompts, render_all
 
@@ -86,9 +88,13 @@ def main(argv=None):
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     check_prompts(tokenizer)
     train = load_data(config.data).train
+    out = Path(config.out or "runs/trl")
+    if os.environ.get("RANK", "0") == "0":  # by which eval.py knows what its stages need
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "config.json", asdict(config))
     cursor = 0
     for stage in stages(config):
-        folder = Path(config.out or "runs/trl") / stage.name
+        folder = out / stage.name
         steps = config.steps or config.stage_steps
         problems = take_problems(train, cursor, steps * config.prompts, config.seed)
         cursor += len(problems)

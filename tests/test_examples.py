@@ -78,6 +78,15 @@ def test_each_stage_goes_on_from_the_last_with_its_own_budget(example, tmp_path)
     assert [given["output_dir"] for given in options] == folders
 
 
+def test_its_stages_are_measured_with_its_own_settings(example, tmp_path):
+    """As those of a run; one process writes them down, of however many."""
+    argv = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    example.main([*argv, f"--out={tmp_path / 'trl'}"])
+    (tmp_path / "trl" / "stage1").mkdir()
+    found = find_settings(str(tmp_path / "trl" / "stage1"))
+    assert (found["full_budget"], found["instruction"]) == (34, "")
+
+
 @pytest.mark.parametrize("processes", [1, 2, 8])
 @pytest.mark.parametrize("prompts, minibatches", [(64, 2), (256, 1), (12, 3)])
 def test_a_step_is_as_large_as_ours(processes, prompts, minibatches, example, monkeypatch):
