@@ -223,7 +223,9 @@ def find_settings(model):
         raise ValueError(f"{folder} is a run; give --model {last_model(folder)}")
     if is_run(folder.parent):
         saved = asdict(read_json(folder.parent / "config.json", Config))
-        return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
+        # Not what told that run where and how to go, nor what its machine had room for.
+        saved |= {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
+        return saved | {"recompute": "auto", "offload": "auto"}
     return {"model": model}
 
 

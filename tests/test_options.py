@@ -133,6 +133,7 @@ def test_a_run_from_a_stage_goes_on_with_its_settings(stage_of_another_run, tmp_
     run = new_run({"model": folder, "out": out, "prompts": 11})
     assert torch.equal(flat_weights(run.model).cpu(), weights)
     own = {"model": folder, "out": out, "recipe": "tfpi", "steps": 0, "device": "", "prompts": 11}
+    own |= {"recompute": "no", "offload": "no"}  # as the plan of a CPU has it
     small = PRESETS["small"]
     assert asdict(run.config) == asdict(Config(**(small | OTHER | own)))
 
