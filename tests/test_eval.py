@@ -9,6 +9,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tokenizers import AddedToken
 
 import eval as eval_module
@@ -65,7 +66,7 @@ def written(text, finished=True):
 def grade_texts(monkeypatch, rollouts, golds, k, prompts=None):
     """sample_and_grade() with prepared responses instead of a model's."""
     monkeypatch.setattr("eval.generate", lambda *args, **options: rollouts)
-    model = SimpleNamespace(device="cpu")
+    model = SimpleNamespace(device=torch.device("cpu"))
     prompts = prompts or ["?"] * len(golds)
     return sample_and_grade(model, Characters(), prompts, golds, samples=k, label="")
 
@@ -262,7 +263,7 @@ def test_prompts_are_sampled_from_as_they_are(monkeypatch):
 
     monkeypatch.setattr("eval.generate", generate)
     options = {"samples": 1, "label": ""}
-    model = SimpleNamespace(device="cpu")
+    model = SimpleNamespace(device=torch.device("cpu"))
     [[rollout]] = sample_and_grade(model, Starting(), ["<s>Hi"], ["2"], **options)
     assert asked == [Characters().encode("<s>Hi")] and rollout.text == "<think>\n</think>2"
 
