@@ -42,7 +42,11 @@ def start(folder):
         ["tee", "-a", f"{folder}.log"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     streams = {"stdout": tee.stdin, "stderr": tee.stdin}
-    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **streams)
+
+    def hear():  # whoever runs this may have told it to ignore a hang-up, as nohup does
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, preexec_fn=hear, **streams)
     tee.stdin.close()
     return process, tee
 
