@@ -139,6 +139,7 @@ def test_a_broken_file_is_named(name, content, said, tmp_path):
     [
         {"question": "Q", "answer": "4 + 3 = <<4+3=7>>7 eggs.\n#### 7"},  # GSM8K
         {"question": "Q", "answer": "So 3+4.\n#### <<3+4=7>>7"},
+        {"question": "Q", "answer": "#### 5, or rather:\n#### 7"},
         {"problem": "Q", "solution": "We get $\\boxed{7}$.", "level": "Level 5"},  # MATH
         {"problem": "Q", "answer": None, "solution": "We get $\\boxed{7}$."},
         {
@@ -163,7 +164,7 @@ def test_a_broken_file_is_named(name, content, said, tmp_path):
             ]
         },
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_layouts_that_people_have(row, tmp_path):
     """Each is the question Q with the answer 7."""
