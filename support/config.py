@@ -284,6 +284,15 @@ def parse_arguments(argv):
     return {name: value for name, value in given.items() if value is not None}, todo
 
 
+def make_config(given):
+    """The Config of the options given and of their model's settings, checked; where to load it."""
+    model = given.get("model", "small")
+    settings = find_settings(model)
+    config = Config(**(settings | {"model": model} | given))
+    check_config(config)
+    return config, settings.get("model", model)
+
+
 def check_config(config):
     """Raises ValueError, naming the option, for values no run can have."""
     if config.group < 2:

@@ -23,9 +23,13 @@ def slots_that_fit(model, length):
 
 def slot_bytes(config, length, size):
     """Bytes of one response: keys and values of each layer, and three rows of logits in fp32."""
+    return length * key_numbers(config) * size + 12 * config.vocab_size
+
+
+def key_numbers(config):
+    """Numbers of a token's keys and values, in all layers."""
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    keys = 2 * config.num_hidden_layers * config.num_key_value_heads * width
-    return length * keys * size + 12 * config.vocab_size
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * width
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig
 
-from support.config import Config, check_config, find_settings
+from support.config import make_config
+from support.memory import FREE
 from support.model import default_device
 from support.options import check_number
 from support.sizes import Sizes, measure_sizes
@@ -29,7 +30,6 @@ from support.terminal import say
 
 GB = 1e9
 PROMPT = 512  # tokens of a prompt, where the data is not known yet
-FREE = 0.1  # of the memory, left to the allocator
 CHUNK = 2**25  # logits at a time: logprobs.plan_chunks
 # Memory in GB: bandwidth in bytes/s, arithmetic in FLOP/s, of a card that has it.
 CARDS = {16: (0.32e12, 65e12), 24: (1.0e12, 165e12), 48: (0.86e12, 180e12), 80: (3.35e12, 990e12)}
@@ -278,15 +278,12 @@ def read_config(source):
 
 def show_plan(given, gigabytes):
     """Prints the plan of a run with the options given; of a card of so many GB, if they are."""
-    model = given.get("model", "small")
-    settings = find_settings(model)
-    config = Config(**(settings | {"model": model} | given))
-    check_config(config)
+    config, source = make_config(given)
     device = torch.device(config.device or default_device())
     memory = find_memory(device)
     if gigabytes is not None:
         check_number("memory", gigabytes, 1, 10_000)
         memory = gigabytes * GB
-    sizes = measure_sizes(read_config(settings["model"]))
+    sizes = measure_sizes(read_config(source))
     plan = make_plan(sizes, config, memory, on_gpu=gigabytes is not None or device.type == "cuda")
     say("\n".join(describe_plan(plan, config)))

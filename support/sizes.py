@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from support.memory import key_numbers
+
 # The attention that training has. Under its own name transformers would give fake tensors a mask,
 # which real ones do without.
 AttentionInterface.register("counted", sdpa_attention_forward)
@@ -30,9 +32,8 @@ class Sizes:
     vocabulary: int
     keys: int  # numbers of a token's keys and values, in all layers
     context: float  # tokens that the model has positions for
-    kept: (
-        dict  # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
-    )
+    # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
+    kept: dict
 
 
 def measure_sizes(config):
@@ -45,14 +46,13 @@ def measure_sizes(config):
         kept[size, autocast] = (two - one, one - (two - one))
     layer = more - weights
     layers = config.num_hidden_layers
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Sizes(
         parameters=weights + (layers - 1) * layer,
         layers=layers,
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
         context=getattr(config, "max_position_embeddings", None) or math.inf,
-        keys=2 * layers * config.num_key_value_heads * width,
+        keys=key_numbers(config),
         kept=kept,
     )
 

@@ -11,16 +11,16 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support.config import FIXED, MODES, Config, check_config, find_settings, flag
+from support.config import FIXED, MODES, Config, check_config, find_settings, flag, make_config
 from support.disk import (
     check_manifest,
-    flush,
     keep_steps,
     load_optimizer,
     lock,
     read_json,
     write_json,
 )
+from support.files import flush, free_name
 from support.plan import settle_memory
 from support.rows import absolute
 from support.run import Run, State, checkpoints
@@ -43,10 +43,7 @@ def new_run(given, load_data, check=None):
     load_data(config.data) reads the problems (problems.Data). check(run) may refuse the run before
     anything is written. Raises ValueError or OSError.
     """
-    model = given.get("model", "small")
-    settings = find_settings(model)
-    config = Config(**(settings | {"model": model} | given))
-    check_config(config)
+    config, source = make_config(given)
     config.data = absolute(config.data)  # the run may be resumed from another folder
     folder = run_folder(given)
     if config.out and os.path.lexists(folder) and not is_empty(folder):
@@ -54,7 +51,6 @@ def new_run(given, load_data, check=None):
             f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
         )
     data = load_data(config.data)
-    source = settings.get("model", model)
     settle_memory(config, source)
     run = Run(config, folder, source, data)
     if check:
@@ -87,12 +83,9 @@ def make_folder(run, mark):
         made.mkdir()
         write_json(made / "config.json", asdict(run.config))
         write_json(made / "data.json", asdict(mark))
-        copies = 1
         if run.config.out and is_empty(folder):
             folder.rmdir()
-        while os.path.lexists(run.folder):
-            copies += 1
-            run.folder = folder.with_name(f"{folder.name}-{copies}")
+        run.folder = free_name(folder)
         os.rename(made, run.folder)
         flush(folder.parent)
 

@@ -39,6 +39,18 @@ def resumed_run(given, check=None):
     return start.resumed_run(given, problems.load_data, check)
 
 
+# What a user is shown of a step; a new metric need not stand here.
+SHOWN = (
+    "reward",
+    "accuracy",
+    "tokens",
+    "truncated",
+    "flat_groups",
+    "grad_norm",
+    "step_seconds",
+    "skipped",
+)
+
 VOCABULARY = 40
 TINY = dict(
     vocab_size=VOCABULARY,

@@ -1435,7 +1435,7 @@ TABLE = {
         "find_settings": [
             (
                 "a stage's folder does not have its run's settings",
-                'return saved | {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}',
+                'return saved | {"recompute": "auto", "offload": "auto"}',
                 'return {"model": model}',
             ),
             (

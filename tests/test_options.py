@@ -191,7 +191,6 @@ def test_what_may_change_on_resume(small_run):
 def test_the_device_is_the_options(tiny_options, tmp_path, monkeypatch):
     """The best there is where none is given."""
     monkeypatch.setattr("support.run.default_device", lambda: "meta")
-    monkeypatch.setattr("support.start.check_config", lambda config: None)
     seen = []
     monkeypatch.setattr(
         "support.run.load_model", lambda source, device, offload: seen.append(device) or 1 / 0

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import new_run, sequence
+from conftest import SHOWN, new_run, sequence
 
 import tfpi
 from eval import evaluate
@@ -229,20 +229,7 @@ def test_each_stage_counts_its_own_validations(trained_run):
 MEASURED = dict.fromkeys(
     ("accuracy", "error", "tokens", "truncated", "verification", "thought", "empty"), 0.0
 )
-# What a user is shown of a step; a new metric need not stand here.
-METRICS = dict.fromkeys(
-    (
-        "reward",
-        "accuracy",
-        "tokens",
-        "truncated",
-        "flat_groups",
-        "grad_norm",
-        "step_seconds",
-        "skipped",
-    ),
-    0,
-) | {"updates": 0}
+METRICS = dict.fromkeys(SHOWN, 0) | {"updates": 0}
 STAGE = Stage("stage", False, 16)
 
 

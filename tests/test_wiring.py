@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import CannedSampler, first_questions, load_first, new_run
+from conftest import SHOWN, CannedSampler, first_questions, load_first, new_run
 
 import tfpi
 from eval import evaluate
@@ -191,19 +191,6 @@ def test_weights_that_are_bf16_themselves_need_no_autocast():
 
 # --------------------------------------------------------------------------------------------------
 # When something is written or measured
-
-
-# What a user is shown of a step.
-SHOWN = (
-    "reward",
-    "accuracy",
-    "tokens",
-    "truncated",
-    "flat_groups",
-    "grad_norm",
-    "step_seconds",
-    "skipped",
-)
 
 
 @pytest.fixture
