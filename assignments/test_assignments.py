@@ -1,0 +1,136 @@
+"""The assignments themselves: is what is handed out blank, what is right right, and is every known
+mistake told by its name?
+"""
+
+import ast
+
+import grade
+import packs
+import planting
+import pytest
+import running
+import wrong
+from checking import close, grading_tests, name_mistake, share
+from table import TABLE
+
+CODE = [row for row in TABLE if row.functions]
+ANSWERS = [row for row in TABLE if not row.functions]
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def ids(row):
+    return row.stem
+
+
+def right(row, seed):
+    return packs.right_values(row.number, seed)
+
+
+def wrongs(row, seed):
+    return packs.wrong_values(row.number, seed)
+
+
+def marks_of(row, tree, seeds=(0, 1), file=None):
+    """What the grader says of a tree, without a process of its own."""
+    sets = [running.run_planted(row, tree, seed, file) for seed in seeds]
+    return grade.judge(grade.Marks(row), sets, [right(row, seed) for seed in seeds], seeds[0])
+
+
+def tree_of(row, source):
+    return planting.cut(source, row.functions)
+
+
+def with_body(row, body):
+    """The row's functions, all with this body."""
+    text = (planting.ROOT / row.file).read_text()
+    return tree_of(row, planting.replace_bodies(text, dict.fromkeys(row.functions, body)))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=ids)
+def test_a_row_is_whole(row):
+    """A text of one screen, minutes, three hints, points that are ten together."""
+    text = row.path("text").read_text()
+    assert text.startswith(f"# Assignment {row.number}: {row.title[0].lower()}{row.title[1:]}\n")
+    assert f"*{row.minutes} minutes" in text and len(text.splitlines()) <= 50
+    assert len(row.hints) == 3 and all(row.hints)
+    assert sum(row.points.values()) == 10
+    assert set(row.points) == set(grading_tests(running.tests_module(row)))
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_a_blank_fails_in_its_own_words(row):
+    """Each grading test, with NotImplementedError and nothing else."""
+    text = planting.blank((planting.ROOT / row.file).read_text(), row)
+    outcomes = running.run_planted(row, tree_of(row, text), 0)
+    for outcome in outcomes.values():
+        assert outcome["error"]["type"] == "NotImplementedError"
+        assert outcome["error"]["message"].startswith(f"assignment {row.number}: write ")
+    marks = marks_of(row, tree_of(row, text))
+    assert marks.points == 0 and "Not written yet" in marks.sentence
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_the_projects_own_answer_is_right(row):
+    """With five sets of numbers: what the slow loops say, and all ten points."""
+    for seed in SEEDS:
+        for name, outcome in right(row, seed).items():
+            assert outcome["error"] is None, (name, outcome["error"])
+            for entry in outcome["entries"]:
+                assert close(entry["got"], entry["right"], entry["rtol"]), (name, entry)
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_another_right_answer_is_right(row):
+    """Written in another way, with helpers beside it."""
+    source = wrong.load(row).RIGHT
+    marks = marks_of(row, ast.parse(source), SEEDS[:2])
+    assert marks.points == 10, marks.lines
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_each_known_mistake_fails_with_its_own_name(row):
+    """And is taken for no other; at least six, zeros among them."""
+    values, hints = wrongs(row, 0)
+    assert len(values) >= 6 and "zeros" in values
+    for name, variants in values.items():
+        for outcomes in variants:
+            assert any(share(outcomes[t], right(row, 0)[t]) < 1 for t in right(row, 0)), name
+            assert name_mistake(outcomes, right(row, 0), values)[0] == name
+            same = [
+                other
+                for other in values
+                if name_mistake(outcomes, right(row, 0), {other: values[other]})[0]
+            ]
+            assert same == [name]
+        assert len(hints[name]) > 20
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_every_row_of_the_mutants_is_a_known_mistake(row):
+    """Or says why no grading test can see it."""
+    known = wrong.load(row)
+    names = {mutant.name for mutant in wrong.mutants_of(row)}
+    assert names == set(known.HINTS) | set(known.SKIPPED)
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+@pytest.mark.parametrize("body", ["return 0.0", "return None", "return 1, 1", "return [0.5]"])
+def test_a_constant_gets_nothing(row, body):
+    marks = marks_of(row, with_body(row, body))
+    assert marks.points == 0
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=ids)
+def test_answers_are_marked(row, tmp_path):
+    """Perfect ones get all points, none get none, and each known wrong one less than all."""
+    known = wrong.load(row)
+
+    def points(answers):
+        file = tmp_path / row.file
+        file.write_text(json.dumps(answers))
+        outcomes = running.run_here(row, 0, file, tmp_path)
+        return grade.judge(grade.Marks(row), [outcomes] * 2, [outcomes] * 2, 0).points
+
+    assert points(known.right_answers(0)) == pytest.approx(10)
+    assert points({}) == 0
+    assert [name for name, answers in known.WRONG_ANSWERS if points(answers) > 9.9] == []
