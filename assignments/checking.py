@@ -128,9 +128,9 @@ def recording():
 def run_tests(module, seed, folder=None, file=None):
     """What each test of the module records: {name: {"title", "entries", "error"}}.
 
-    A test may ask for `rng`, its random numbers; for their `seed`; for `answers`, what the student's
-    file of answers says; and for the `folder` in which it lies. file: the student's, for the line
-    at which an exception was raised.
+    A test may ask for `rng`, its random numbers; for their `seed`; for `answers`, what the file of
+    answers says; and for the `folder` in which it lies. file: the student's, for the line at which
+    an exception was raised.
     """
     return {
         name: run_test(f, name, seed, folder, file) for name, f in grading_tests(module).items()

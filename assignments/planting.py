@@ -96,7 +96,7 @@ def planted(module, tree, file):
 # The hand-out's text
 
 
-def body_lines(node, text):
+def body_lines(node):
     """The lines, from 1, of a function's body behind its docstring: (first, last)."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
     before = node.body[0].end_lineno if body is not node.body else body[0].lineno - 1
@@ -108,7 +108,7 @@ def replace_bodies(text, replacements):
     lines = text.splitlines(keepends=True)
     for node in reversed(ast.parse(text).body):
         if isinstance(node, ast.FunctionDef) and node.name in replacements:
-            first, last = body_lines(node, text)
+            first, last = body_lines(node)
             new = [f"    {line}\n" for line in replacements[node.name].splitlines()]
             lines[first - 1 : last] = new
     return "".join(lines)

@@ -3,15 +3,17 @@ mistake told by its name?
 """
 
 import ast
+import json
 
 import grade
+import make
 import packs
 import planting
 import pytest
 import running
 import wrong
 from checking import close, grading_tests, name_mistake, share
-from table import TABLE
+from table import BY_NUMBER, TABLE
 
 CODE = [row for row in TABLE if row.functions]
 ANSWERS = [row for row in TABLE if not row.functions]
@@ -134,3 +136,103 @@ def test_answers_are_marked(row, tmp_path):
     assert points(known.right_answers(0)) == pytest.approx(10)
     assert points({}) == 0
     assert [name for name, answers in known.WRONG_ANSWERS if points(answers) > 9.9] == []
+
+
+# --------------------------------------------------------------------------------------------------
+# The hand-out, and grading in a process of its own
+
+
+@pytest.fixture(scope="session")
+def handout(tmp_path_factory):
+    """All assignments, handed out."""
+    folder = tmp_path_factory.mktemp("class") / "handout"
+    make.main(["all", "--out", str(folder)])
+    return folder
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def own_lines(row):
+    """Lines of the functions' bodies that stand nowhere else in the project, but in comments."""
+    text = (planting.ROOT / row.file).read_text()
+    lines = text.splitlines()
+    bodies = []
+    for node in ast.parse(text).body:
+        if getattr(node, "name", "") in row.functions:
+            first, last = planting.body_lines(node)
+            bodies += [line.strip() for line in lines[first - 1 : last]]
+    blanked = "\n".join(make.blanked([row]).values())
+    return [line for line in bodies if len(line) > 20 and line not in blanked]
+
+
+def test_nothing_of_the_solution_is_handed_out(handout):
+    """No line of a function's body, no table of mutants, no tests, no history, no cache."""
+    names = {path.relative_to(handout).as_posix() for path in files_of(handout)}
+    assert not [n for n in names if n.startswith(("tests/", "bench/", ".git")) or "wrong" in n]
+    assert not [n for n in names if n.endswith(".pyc") or n == "README.md"]
+    texts = {path: path.read_text(errors="replace") for path in files_of(handout)}
+    for row in CODE:
+        lines = own_lines(row)
+        assert len(lines) >= 2, row.name
+        leaks = [(p.name, line) for p, text in texts.items() for line in lines if line in text]
+        assert leaks == []
+
+
+def answered(handout, folder, number, source):
+    """A copy of what is handed out that matters to the grader, with an answer."""
+    row = BY_NUMBER[number]
+    (folder / "assignments").mkdir(parents=True)
+    (folder / packs.HANDOUT).write_text((handout / packs.HANDOUT).read_text())
+    text = (handout / row.file).read_text()
+    (folder / row.file).write_text(planting.replace_bodies(text, source))
+    return grade.grade(row, folder, 0, 5, seconds=5)
+
+
+@pytest.mark.parametrize(
+    "body, said",
+    [
+        ("while True:\n    pass", "took longer than 5 s"),
+        ("import sys\nsys.exit(0)", "ends the program"),
+        ("import os\nos._exit(0)", "ended the process"),
+        ("return torch.zeros(()), torch.zeros(())", "the same, whatever it is given"),
+        ("return (", "is no Python"),
+    ],
+)
+def test_what_gets_nothing_gets_a_sentence(handout, tmp_path, body, said):
+    """A hang, sys.exit, zeros, a syntax error: no points, one sentence, no traceback."""
+    marks = answered(handout, tmp_path / "student", 7, {"policy_loss": body})
+    assert marks.points == 0 and said in marks.sentence and marks.sentence.count("\n") == 0
+
+
+def test_a_full_memory_is_the_students_own_line(handout, tmp_path):
+    """The grader's machine goes on; the line is named."""
+    body = "grown = bytearray(10**12)\nreturn grown"
+    marks = answered(handout, tmp_path / "student", 7, {"policy_loss": body})
+    shown = "\n".join(marks.lines)
+    assert marks.points == 0 and "MemoryError" in shown and "bytearray(10**12)" in shown
+
+
+def test_edited_tests_have_no_effect(handout, tmp_path):
+    """Of a student's folder nothing but the function is looked at."""
+    folder = tmp_path / "student"
+    (folder / "assignments").mkdir(parents=True)
+    for name in ("checking.py", "test_07_clipped_loss.py", "conftest.py"):
+        (folder / "assignments" / name).write_text("raise SystemExit")
+    (folder / "grpo.py").write_text((handout / "grpo.py").read_text())
+    assert "Not written yet" in grade.grade(BY_NUMBER[7], folder, 0, 5).sentence
+
+
+def test_the_hand_out_grades_itself(handout, tmp_path, capsys):
+    """Without solution and mistakes it says what the project says, from recorded values."""
+    row = BY_NUMBER[7]
+    values, hints = wrongs(row, 0)
+    pack = json.loads((handout / packs.HANDOUT).read_text())["packs"]["7"]
+    assert set(pack["wrong"]) == set(values) and pack["hints"] == hints
+    name = "eps_low and eps_high are swapped"
+    [found] = [m for m in wrong.mistakes(row) if m.name == name]
+    sets = [running.run_planted(row, found.tree, seed) for seed in (0, 1)]
+    rights = [pack["right"]["0"], pack["right"]["1"]]
+    assert name_mistake(sets[0], rights[0], pack["wrong"])[0] == name
+    assert share(sets[0]["test_before_the_first_step"], rights[0]["test_before_the_first_step"])
