@@ -5,6 +5,7 @@ imports of names that the project's file does not have. All else of the file is 
 """
 
 import ast
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,8 +63,7 @@ def cut(text, functions):
 
 def project_modules():
     for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(ROOT):
+        if (getattr(module, "__file__", None) or "").startswith(f"{ROOT}{os.sep}"):
             yield module
 
 

@@ -35,6 +35,138 @@ class Assignment(NamedTuple):
 
 TABLE = [
     Assignment(
+        1,
+        "think_free",
+        "X and x'",
+        minutes=10,
+        lines=3,
+        file="thinkfree.py",
+        functions=("think_free",),
+        paper="Section 3, ThinkingFree(x)",
+        points={
+            "test_a_template_without_a_block": 2,
+            "test_a_template_that_opens_the_block": 3,
+            "test_a_prompt_that_is_thinking_free_already": 2,
+            "test_what_the_user_wrote_stays": 2,
+            "test_another_block": 1,
+        },
+        hints=(
+            "Three prompts: one ends in `assistant`, one in `<think>`, one in `</think>`. What "
+            "must stand at the end of each, and how often?",
+            "Only the end of the prompt counts: search with CLOSED, whose `$` holds it there, and "
+            "never with `in`. OPEN finds the opened tag with what follows it.",
+            "If CLOSED finds something, return the prompt. Else let OPEN put nothing in the place "
+            "of what it finds, and add the block.",
+        ),
+    ),
+    Assignment(
+        2,
+        "verifiable_reward",
+        "The verifiable reward",
+        minutes=25,
+        lines=20,
+        file="reward.py",
+        functions=("extract_answer",),
+        paper="Section 2, r(x, y)",
+        points={
+            "test_one_box": 2,
+            "test_braces_in_the_box": 2,
+            "test_several_boxes": 1,
+            "test_thinking": 2,
+            "test_an_unfinished_thought": 1,
+            "test_an_unfinished_box": 1,
+            "test_many_braces": 1,
+        },
+        hints=(
+            "What may a policy write that earns a reward without an answer? An early box in its "
+            "thoughts, a second guess, a box that it never closes ...",
+            "Go through the braces in order with a stack: a box or a brace opens, a brace closes "
+            "what was opened last. Begin behind the last </think>.",
+            "Push where a box's content starts, and 0 for other braces. When one is popped that "
+            "is a box, note down start and end. At the end: is a box still open that began behind "
+            "that start?",
+        ),
+    ),
+    Assignment(
+        3,
+        "pass_at_k",
+        "Pass@k",
+        minutes=15,
+        lines=8,
+        file="eval.py",
+        functions=("pass_at_k", "pass_rates"),
+        paper="Section 4, avg@k; Chen et al. 2021",
+        points={
+            "test_few_samples": 3,
+            "test_the_ends": 2,
+            "test_many_samples": 1,
+            "test_numbers_that_make_no_sense": 1,
+            "test_rates_of_problems": 3,
+        },
+        hints=(
+            "Two samples, one right: if you choose both, can you miss? What does 1 - (1 - c/n)^k "
+            "say there?",
+            "Count the choices of k samples that hold wrong ones alone, and all choices. math.comb "
+            "counts, in whole numbers, and knows that there are none where too few are wrong.",
+            "1 minus the quotient of two binomials: k of the n - c wrong ones, and k of n. Divide "
+            "the whole numbers by each other before anything becomes a float.",
+        ),
+    ),
+    Assignment(
+        4,
+        "sampling",
+        "Sampling at a temperature",
+        minutes=30,
+        lines=12,
+        file="rollout.py",
+        functions=("sample_tokens",),
+        paper="Section 4, rollouts at temperature 1",
+        points={
+            "test_temperature_1": 3,
+            "test_other_temperatures": 2,
+            "test_temperature_0": 1,
+            "test_what_cannot_happen": 1,
+            "test_types_and_sizes": 2,
+            "test_top_k_and_top_p": 1,
+        },
+        hints=(
+            "Three tokens of probability 0.2, 0.5 and 0.3, laid end to end. Which one is drawn at "
+            "u = 0.1, at 0.2, at 0.69, at 0.7?",
+            "In this order: fp32, temperature, truncate, then the cumulative sums of the "
+            "probabilities. torch.searchsorted finds the place; its argument right says what "
+            "happens where values are equal.",
+            "Subtract the row's largest logit before exp. The cumulative sums end at a total that "
+            "rounding keeps from 1, so look for u times the total; the log-prob is the token's "
+            "logit, less the largest, less the log of the total.",
+        ),
+    ),
+    Assignment(
+        5,
+        "which_logprob",
+        "Which log-prob belongs to which token",
+        minutes=40,
+        lines=14,
+        file="logprobs.py",
+        functions=("response_states",),
+        paper="Section 3, the ratio r_{i,t}",
+        points={
+            "test_one_response": 3,
+            "test_equal_lengths": 1,
+            "test_unequal_lengths": 3,
+            "test_the_stop_token_is_the_pad_token": 2,
+            "test_the_gradient_flows": 1,
+        },
+        hints=(
+            "After reading `a b c` the model is at place 2. Which token does it predict there?",
+            "A response of R tokens after a prompt of P stands at places P to P + R - 1. It is "
+            "predicted one place earlier each. Pad on the right, and go by these places, never by "
+            "the tokens' values.",
+            "Run all but the last column. For each rollout note down its row and its response's "
+            "columns; index the states with (rows, columns - 1), and the ids with (rows, columns).",
+        ),
+        seconds=40,
+    ),
+    Assignment(
         6,
         "group_advantages",
         "Group advantages",
@@ -84,6 +216,58 @@ TABLE = [
             "Two products, ratio times A and clipped ratio times A; of each token the smaller one, "
             "times its weight, summed, with a minus. Clamp the difference of the log-probs before "
             "exp, to 20 on either side.",
+        ),
+        needs="6",
+    ),
+    Assignment(
+        8,
+        "token_weights",
+        "Every token counts once",
+        minutes=20,
+        lines=10,
+        file="grpo.py",
+        functions=("token_weights",),
+        paper="DAPO's token-level loss",
+        points={
+            "test_every_token_counts_once": 4,
+            "test_every_response_counts_once": 2,
+            "test_the_budget_in_the_place_of_the_length": 2,
+            "test_one_response": 1,
+            "test_an_unknown_normalizer_is_refused": 1,
+        },
+        hints=(
+            "Two wrong responses, of 3 and of 6 tokens. How hard is one token of each pushed down, "
+            "if each token counts once? And if each response counts once?",
+            "First one number a response, in a tensor (responses,). Then each response's number as "
+            "often as it has tokens, end to end.",
+            "The numbers are 1 over: the sum of all lengths; responses times own length; responses "
+            "times budget. torch.repeat_interleave lays them out.",
+        ),
+        needs="7",
+    ),
+    Assignment(
+        9,
+        "dynamic_sampling",
+        "Dynamic sampling",
+        minutes=30,
+        lines=10,
+        file="grpo.py",
+        functions=("is_flat", "dynamic_sampling"),
+        paper="DAPO, as Section 3 follows it",
+        points={
+            "test_what_is_flat": 2,
+            "test_draws_go_on_until_there_are_enough": 3,
+            "test_no_surplus": 2,
+            "test_it_gives_up": 2,
+            "test_groups_stay_whole": 1,
+        },
+        hints=(
+            "What are the advantages of a group in which all are right? What does it cost to keep "
+            "it in the batch?",
+            "Two lists grow with each draw: all groups, and those that are not flat. When do you "
+            "stop, and what do you do with a surplus?",
+            "A loop over the numbers of the draws: extend both lists, and break once as many are "
+            "kept as wanted. Cut the first list at the end, never the second.",
         ),
         needs="6",
     ),

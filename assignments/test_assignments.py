@@ -187,13 +187,13 @@ def answered(handout, folder, number, source):
     (folder / packs.HANDOUT).write_text((handout / packs.HANDOUT).read_text())
     text = (handout / row.file).read_text()
     (folder / row.file).write_text(planting.replace_bodies(text, source))
-    return grade.grade(row, folder, 0, 5, seconds=5)
+    return grade.grade(row, folder, 0, 5, seconds=3)
 
 
 @pytest.mark.parametrize(
     "body, said",
     [
-        ("while True:\n    pass", "took longer than 5 s"),
+        ("while True:\n    pass", "took longer than 3 s"),
         ("import sys\nsys.exit(0)", "ends the program"),
         ("import os\nos._exit(0)", "ended the process"),
         ("return torch.zeros(()), torch.zeros(())", "the same, whatever it is given"),

@@ -22,6 +22,8 @@ them. None of it is handed out. A hint may say what is wrong, not the line that 
 import ast
 import importlib
 import sys
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 from planting import ROOT, cut, replace_bodies
@@ -58,7 +60,9 @@ def mistakes(row):
     if not row.functions:
         return []
     known = load(row)
-    text = (ROOT / row.file).read_text(encoding="utf-8")
+    whole = (ROOT / row.file).read_text(encoding="utf-8")
+    parts = [ast.get_source_segment(whole, node) for node in cut(whole, row.functions).body]
+    text = "\n\n\n".join(parts) + "\n"
     rows = [(m, known.HINTS[m.name]) for m in mutants_of(row) if m.name in known.HINTS]
     found = []
     for name, hint, function, old, new in known.MORE:
@@ -67,6 +71,10 @@ def mistakes(row):
         else:
             changed = replace_bodies(text, {function: new})
             found.append(Mistake(name, hint, cut(changed, row.functions)))
-    planted = [(m.name, hint, plant(m, ROOT)[1]) for m, hint in rows]
+    with tempfile.TemporaryDirectory() as root:  # of the functions alone, which is quicker
+        path = Path(root) / row.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        planted = [(m.name, hint, plant(m, Path(root))[1]) for m, hint in rows]
     planted += getattr(known, "WHOLE", [])
     return found + [Mistake(name, hint, cut(code, row.functions)) for name, hint, code in planted]
