@@ -271,6 +271,62 @@ TABLE = [
         ),
         needs="6",
     ),
+    Assignment(
+        10,
+        "one_step",
+        "One step of TFPI",
+        minutes=60,
+        lines=30,
+        file="tfpi.py",
+        functions=("sample_groups", "train_step"),
+        paper="Section 3, J_TFPI(theta) = E_x[J_RLVR(theta, x')]",
+        points={
+            "test_the_prompts_are_thinking_free": 2,
+            "test_a_stage_with_thinking": 1,
+            "test_what_the_sampler_is_told": 1,
+            "test_random_streams": 1,
+            "test_problems_in_turn": 1,
+            "test_what_is_learnt_from": 3,
+            "test_what_is_noted_down": 1,
+        },
+        hints=(
+            "Where does x' come in, and where does it go on by itself, in the rollouts' "
+            "prompt_ids?",
+            "sample_groups: problems, cursor, prompts, answers, sampler. train_step: draw, "
+            "advantages of what is kept, one update, count, describe all that was drawn.",
+            "dynamic_sampling wants a function of the draw alone: functools.partial, or a lambda, "
+            "around sample_groups(run, stage, draw). Metrics are dicts: join them with |.",
+        ),
+        needs="1, 6, 9",
+    ),
+    Assignment(
+        14,
+        "without_logits",
+        "Log-probs without the logits",
+        minutes=120,
+        lines=30,
+        file="logprobs.py",
+        functions=("project_chunks",),
+        paper="none: what makes 152k tokens of vocabulary fit",
+        points={
+            "test_log_probs": 2,
+            "test_large_logits": 1,
+            "test_bf16": 1,
+            "test_gradients": 3,
+            "test_only_one_gradient": 1,
+            "test_what_token_grad_is_given": 1,
+            "test_memory": 1,
+        },
+        hints=(
+            "A log-prob is z_t minus the log of the sum of all exp(z). What is its derivative by "
+            "z_t, and by any other z_v?",
+            "For each chunk: logits in fp32, over the temperature, log-probs, then token_grad. Its "
+            "result times (onehot - probs) over the temperature is the gradient of the logits.",
+            "The gradient of the chunk's logits (C, V) times head fills the chunk's rows of "
+            "grad_hidden; transposed, times the chunk's states, it is added to grad_head.",
+        ),
+        needs="5",
+    ),
 ]
 
 BY_NUMBER = {row.number: row for row in TABLE}

@@ -107,7 +107,9 @@ def test_types_and_sizes(rng):
 
 def test_top_k_and_top_p(rng):
     """What `truncate` leaves, at the temperature: log-probs are of what is left"""
-    rows = torch.tensor(np.stack([rng.permutation(8) / 2 for _ in range(4)]), dtype=torch.float32)
+    rows = torch.tensor(np.stack([rng.permutation(8) / 4 for _ in range(9)]), dtype=torch.float32)
     order = rows.argsort(dim=-1, descending=True)
-    compare("top-k 3", rows, order[:, 2].tolist(), 0.8, 3)
-    compare("top-p 0.8", rows, order[:, 1].tolist(), 1.5, 0, 0.8)
+    places = torch.arange(9) % 3
+    tokens = order.gather(1, places[:, None])[:, 0].tolist()
+    compare("top-k 3", rows, tokens, 0.8, 3)
+    compare("top-p 0.8", rows, tokens, 1.5, 0, 0.8)

@@ -3,8 +3,8 @@
 HINTS = {
     "temperature forgotten in the sampler": ("You do not divide the logits by the temperature."),
     "temperature in the draw but not in the log-probs": (
-        "Tokens are drawn at the temperature, and log-probs are those at 1. They must belong to the "
-        "distribution that was drawn from, or the trainer's ratio is wrong."
+        "Tokens are drawn at the temperature, and log-probs are those at 1. They must belong to "
+        "the distribution that was drawn from, or the trainer's ratio is wrong."
     ),
     "the sampler's softmax is in the model's type": (
         "You compute in the type of the logits. bf16 has 8 bits: go to fp32 first."
@@ -127,7 +127,8 @@ MORE = [
         "sample_tokens",
         "",
         BEFORE + "logprobs = logits.log_softmax(dim=-1)\n"
-        "tokens = torch.multinomial(logprobs.exp(), 1, generator=torch.Generator().manual_seed(5))\n"
+        "own = torch.Generator().manual_seed(5)\n"
+        "tokens = torch.multinomial(logprobs.exp(), 1, generator=own)\n"
         "return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]",
     ),
     (
@@ -183,7 +184,7 @@ MORE = [
     ),
     (
         "the numbers are turned round",
-        "You draw at 1 - u.",
+        "You draw at 1 - u. Draw at u: the parts are laid end to end from 0.",
         "sample_tokens",
         "uniforms[:, None] * total",
         "(1 - uniforms[:, None]) * total",

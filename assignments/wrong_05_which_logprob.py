@@ -22,7 +22,7 @@ RUN = "hidden = forward_hidden(model, ids[:, :-1])"
 MORE = [
     (
         "zeros",
-        "All states are 0.",
+        "All states are 0, and all tokens.",
         "response_states",
         SELECT,
         "return hidden[rows, columns - 1] * 0, ids[rows, columns] * 0",

@@ -21,7 +21,7 @@ HINTS = {
         "Your std divides by G (numpy's default, or correction=0). Ours is that of a sample: G - 1."
     ),
     "an epsilon instead of exactly 0 for a flat group": (
-        "You add an epsilon to the std. Equal rewards such as 0.1, 0.1, 0.1 then leave a rounding "
+        "You add an epsilon to the std. Equal rewards such as 0.9, 0.9, 0.9 then leave a rounding "
         "error over another; a flat group gets exactly 0."
     ),
     "the caller's rewards are changed through a view": (
