@@ -23,7 +23,8 @@ from planting import ROOT, blank, names_of, replace_bodies
 from table import BY_NUMBER, TABLE
 
 COPIED = ("*.py", "support/*.py", "requirements.txt", "LICENSE", "data/*", "models/*/*")
-TOOLS = ("checking.py", "grade.py", "packs.py", "planting.py", "running.py", "table.py", "tiny.py")
+TOOLS = ("checking.py", "grade.py", "hints.py", "packs.py", "planting.py", "running.py")
+TOOLS += ("table.py", "tiny.py")
 HEAD = """# Your assignments
 
 Write the functions named below in the files of this folder; nothing else needs to change. The rest

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from hints import HINTS
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -18,10 +20,13 @@ class Assignment(NamedTuple):
     functions: tuple  # that are blanked, and planted; empty where the answer is no code
     paper: str  # what of the paper it is
     points: dict  # of each test; ten together
-    hints: tuple  # three: a question, the place, nearly the line
     seconds: int = 20  # that all tests may take, for one set of numbers
     needs: str = ""  # what one should have done before
     extra: tuple = ()  # further files of assignments/ that the hand-out holds
+
+    @property
+    def hints(self):
+        return HINTS[self.number]
 
     @property
     def stem(self):
@@ -50,14 +55,6 @@ TABLE = [
             "test_what_the_user_wrote_stays": 2,
             "test_another_block": 1,
         },
-        hints=(
-            "Three prompts: one ends in `assistant`, one in `<think>`, one in `</think>`. What "
-            "must stand at the end of each, and how often?",
-            "Only the end of the prompt counts: search with CLOSED, whose `$` holds it there, and "
-            "never with `in`. OPEN finds the opened tag with what follows it.",
-            "If CLOSED finds something, return the prompt. Else let OPEN put nothing in the place "
-            "of what it finds, and add the block.",
-        ),
     ),
     Assignment(
         2,
@@ -77,15 +74,6 @@ TABLE = [
             "test_an_unfinished_box": 1,
             "test_many_braces": 1,
         },
-        hints=(
-            "What may a policy write that earns a reward without an answer? An early box in its "
-            "thoughts, a second guess, a box that it never closes ...",
-            "Go through the braces in order with a stack: a box or a brace opens, a brace closes "
-            "what was opened last. Begin behind the last </think>.",
-            "Push where a box's content starts, and 0 for other braces. When one is popped that "
-            "is a box, note down start and end. At the end: is a box still open that began behind "
-            "that start?",
-        ),
     ),
     Assignment(
         3,
@@ -103,14 +91,6 @@ TABLE = [
             "test_numbers_that_make_no_sense": 1,
             "test_rates_of_problems": 3,
         },
-        hints=(
-            "Two samples, one right: if you choose both, can you miss? What does 1 - (1 - c/n)^k "
-            "say there?",
-            "Count the choices of k samples that hold wrong ones alone, and all choices. math.comb "
-            "counts, in whole numbers, and knows that there are none where too few are wrong.",
-            "1 minus the quotient of two binomials: k of the n - c wrong ones, and k of n. Divide "
-            "the whole numbers by each other before anything becomes a float.",
-        ),
     ),
     Assignment(
         4,
@@ -129,16 +109,6 @@ TABLE = [
             "test_types_and_sizes": 2,
             "test_top_k_and_top_p": 1,
         },
-        hints=(
-            "Three tokens of probability 0.2, 0.5 and 0.3, laid end to end. Which one is drawn at "
-            "u = 0.1, at 0.2, at 0.69, at 0.7?",
-            "In this order: fp32, temperature, truncate, then the cumulative sums of the "
-            "probabilities. torch.searchsorted finds the place; its argument right says what "
-            "happens where values are equal.",
-            "Subtract the row's largest logit before exp. The cumulative sums end at a total that "
-            "rounding keeps from 1, so look for u times the total; the log-prob is the token's "
-            "logit, less the largest, less the log of the total.",
-        ),
     ),
     Assignment(
         5,
@@ -156,14 +126,6 @@ TABLE = [
             "test_the_stop_token_is_the_pad_token": 2,
             "test_the_gradient_flows": 1,
         },
-        hints=(
-            "After reading `a b c` the model is at place 2. Which token does it predict there?",
-            "A response of R tokens after a prompt of P stands at places P to P + R - 1. It is "
-            "predicted one place earlier each. Pad on the right, and go by these places, never by "
-            "the tokens' values.",
-            "Run all but the last column. For each rollout note down its row and its response's "
-            "columns; index the states with (rows, columns - 1), and the ids with (rows, columns).",
-        ),
         seconds=40,
     ),
     Assignment(
@@ -183,14 +145,6 @@ TABLE = [
             "test_each_group_has_its_own_baseline": 2,
             "test_truncated_responses_count": 1,
         },
-        hints=(
-            "With what is a response compared: with all responses of the batch, or with those to "
-            "the same question?",
-            "Look at three things in turn: the mean that is subtracted, what it is divided by "
-            "(a sample's deviation divides by G - 1), and what happens when all rewards are equal.",
-            "Return zeros before you divide if the largest reward is the smallest; else subtract "
-            "the group's mean and divide by the group's std as torch computes it by default.",
-        ),
     ),
     Assignment(
         7,
@@ -208,15 +162,6 @@ TABLE = [
             "test_the_share_of_clipped_tokens": 1,
             "test_an_extreme_ratio": 1,
         },
-        hints=(
-            "Draw the gain of one token against its ratio, once for A = 1 and once for A = -1. On "
-            "which side of 1 is each of them flat?",
-            "The clip itself stops nothing; what stops the gradient is which of the two products, "
-            "with the ratio or with the clipped ratio, is taken. And a loss is minimised.",
-            "Two products, ratio times A and clipped ratio times A; of each token the smaller one, "
-            "times its weight, summed, with a minus. Clamp the difference of the log-probs before "
-            "exp, to 20 on either side.",
-        ),
         needs="6",
     ),
     Assignment(
@@ -235,14 +180,6 @@ TABLE = [
             "test_one_response": 1,
             "test_an_unknown_normalizer_is_refused": 1,
         },
-        hints=(
-            "Two wrong responses, of 3 and of 6 tokens. How hard is one token of each pushed down, "
-            "if each token counts once? And if each response counts once?",
-            "First one number a response, in a tensor (responses,). Then each response's number as "
-            "often as it has tokens, end to end.",
-            "The numbers are 1 over: the sum of all lengths; responses times own length; responses "
-            "times budget. torch.repeat_interleave lays them out.",
-        ),
         needs="7",
     ),
     Assignment(
@@ -261,14 +198,6 @@ TABLE = [
             "test_it_gives_up": 2,
             "test_groups_stay_whole": 1,
         },
-        hints=(
-            "What are the advantages of a group in which all are right? What does it cost to keep "
-            "it in the batch?",
-            "Two lists grow with each draw: all groups, and those that are not flat. When do you "
-            "stop, and what do you do with a surplus?",
-            "A loop over the numbers of the draws: extend both lists, and break once as many are "
-            "kept as wanted. Cut the first list at the end, never the second.",
-        ),
         needs="6",
     ),
     Assignment(
@@ -289,14 +218,6 @@ TABLE = [
             "test_what_is_learnt_from": 3,
             "test_what_is_noted_down": 1,
         },
-        hints=(
-            "Where does x' come in, and where does it go on by itself, in the rollouts' "
-            "prompt_ids?",
-            "sample_groups: problems, cursor, prompts, answers, sampler. train_step: draw, "
-            "advantages of what is kept, one update, count, describe all that was drawn.",
-            "dynamic_sampling wants a function of the draw alone: functools.partial, or a lambda, "
-            "around sample_groups(run, stage, draw). Metrics are dicts: join them with |.",
-        ),
         needs="1, 6, 9",
     ),
     Assignment(
@@ -317,14 +238,6 @@ TABLE = [
             "test_what_token_grad_is_given": 1,
             "test_memory": 1,
         },
-        hints=(
-            "A log-prob is z_t minus the log of the sum of all exp(z). What is its derivative by "
-            "z_t, and by any other z_v?",
-            "For each chunk: logits in fp32, over the temperature, log-probs, then token_grad. Its "
-            "result times (onehot - probs) over the temperature is the gradient of the logits.",
-            "The gradient of the chunk's logits (C, V) times head fills the chunk's rows of "
-            "grad_hidden; transposed, times the chunk's states, it is added to grad_head.",
-        ),
         needs="5",
     ),
 ]

@@ -36,7 +36,7 @@ MORE = [
     ),
     (
         "the stop token is dropped",
-        "You drop each response's last token. The stop token is what the model must learn to write.",
+        "You drop each response's last token. The model must learn to write the stop token.",
         "response_states",
         "stop = start + len(rollout.response_ids)",
         "stop = start + len(rollout.response_ids) - 1",
