@@ -92,4 +92,13 @@ HINTS = {
         "The gradient of the chunk's logits (C, V) times head fills the chunk's rows of "
         "grad_hidden; transposed, times the chunk's states, it is added to grad_head.",
     ),
+    15: (
+        "Get the naive loop right first. Then: what of the forward pass for token t was already "
+        "computed for token t - 1?",
+        "One forward pass a prompt, whose keys and values all its responses get; then one token a "
+        "row and step. Rows are of unequal length: each needs its own position, and a mask over "
+        "what is padding in its cache.",
+        "Keep a list of live rows, of at most `slots`. When one ends, take it out and let the next "
+        "request in; its random stream goes by its own number, not by its row.",
+    ),
 }

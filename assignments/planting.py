@@ -117,9 +117,13 @@ def replace_bodies(text, replacements):
 def blank(text, row):
     """The text of the row's file as it is handed out."""
     words = f'"assignment {row.number}: write {{}}"'
-    return replace_bodies(
-        text, {name: f"raise NotImplementedError({words.format(name)})" for name in row.functions}
-    )
+    bodies = {n: f"raise NotImplementedError({words.format(n)})" for n in row.functions}
+    text = replace_bodies(text, bodies)
+    lines = text.splitlines(keepends=True)
+    for node in reversed(ast.parse(text).body):
+        if names_bound(node) & set(row.removed):
+            del lines[node.lineno - 1 : node.end_lineno]
+    return "".join(lines)
 
 
 def shape_of(tree):

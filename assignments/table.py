@@ -20,6 +20,7 @@ class Assignment(NamedTuple):
     functions: tuple  # that are blanked, and planted; empty where the answer is no code
     paper: str  # what of the paper it is
     points: dict  # of each test; ten together
+    removed: tuple = ()  # what else of the file is left out of the hand-out
     seconds: int = 20  # that all tests may take, for one set of numbers
     needs: str = ""  # what one should have done before
     extra: tuple = ()  # further files of assignments/ that the hand-out holds
@@ -239,6 +240,28 @@ TABLE = [
             "test_memory": 1,
         },
         needs="5",
+    ),
+    Assignment(
+        15,
+        "sampler",
+        "A sampler with a cache",
+        minutes=300,
+        lines=80,
+        file="rollout.py",
+        functions=("generate",),
+        removed=("Sampler",),
+        paper="Section 1: rollouts are most of the cost",
+        points={
+            "test_greedy": 2,
+            "test_sampled": 2,
+            "test_ends": 1,
+            "test_slots": 1,
+            "test_no_token_twice": 2,
+            "test_a_prompt_once_a_group": 1,
+            "test_no_row_waits": 1,
+        },
+        seconds=60,
+        needs="4, 5",
     ),
 ]
 

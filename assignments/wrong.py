@@ -7,7 +7,7 @@ is added there is a wrong answer here, too. wrong_NN_name.py has
     SKIPPED  {name of the row: why no grading test can see it}
     MORE     [(name, hint, function, right piece, wrong piece)]; where the right piece is "", the
              wrong one is the whole body
-    WHOLE    [(name, hint, source of all functions)]
+    WHOLE    [(name, hint, source of all functions, with helpers)]
     RIGHT    the source of another right answer, for the tests of the tests
 
 and, of an assignment whose answer is no code,
@@ -76,5 +76,6 @@ def mistakes(row):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         planted = [(m.name, hint, plant(m, Path(root))[1]) for m, hint in rows]
-    planted += getattr(known, "WHOLE", [])
-    return found + [Mistake(name, hint, cut(code, row.functions)) for name, hint, code in planted]
+    whole = getattr(known, "WHOLE", [])
+    found += [Mistake(name, hint, cut(code, row.functions)) for name, hint, code in planted]
+    return found + [Mistake(name, hint, ast.parse(code)) for name, hint, code in whole]
