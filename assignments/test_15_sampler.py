@@ -25,7 +25,7 @@ def slow_responses(prompts, budget, seed, samples, temperature, stops=STOPS, k=0
         response, logprobs = [], []
         while len(response) < budget and not (response and response[-1] in stops):
             with torch.no_grad():
-                logits = tiny_model()(input_ids=torch.tensor([ids + response])).logits[:, -1]
+                logits = tiny_model(1)(input_ids=torch.tensor([ids + response])).logits[:, -1]
             uniform = uniforms[len(response) :][:1]
             token, logprob = rollout.sample_tokens(logits, uniform, temperature, k, p)
             response.append(token.item())
@@ -58,7 +58,7 @@ def counted():
         counts["tokens"] += fed.numel()
         counts["rows"] = max(counts["rows"], len(fed))
 
-    hook = tiny_model().base_model.register_forward_pre_hook(count, with_kwargs=True)
+    hook = tiny_model(1).base_model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield counts
     finally:
@@ -71,7 +71,7 @@ def generate(prompts, budget, seed, samples, temperature, stops=STOPS, k=0, p=1.
     options |= {"top_k": k, "top_p": p}
     with counted() as counts:
         found = rollout.generate(
-            tiny_model(), list(map(list, prompts)), seed=seed, temperature=temperature, **options
+            tiny_model(1), list(map(list, prompts)), seed=seed, temperature=temperature, **options
         )
     return found, counts
 
@@ -112,7 +112,7 @@ def test_ends(rng):
 def test_slots(rng):
     """However many slots there are, the responses are the same; progress counts them"""
     case = (some_prompts(rng, (3, 1, 4, 2)), 6, int(rng.integers(1, 999)), 2, 1.0)
-    for slots in (1, 2, 5):
+    for slots in (1, 5):
         drawn = []
 
         def progress(*numbers):
@@ -130,7 +130,7 @@ def slow_sum(*case):
 
 def test_no_token_twice(rng):
     """Keys and values are kept: no token is fed twice, but a prompt may be for each response"""
-    case = (some_prompts(rng, (6, 6, 6)), 12, int(rng.integers(1, 999)), 3, 1.0, (2,))
+    case = (some_prompts(rng, (6, 6)), 9, int(rng.integers(1, 999)), 3, 1.0, (2,))
     found, counts = compare("equal prompts", case)
     fed = sum(len(r.prompt_ids) + len(r.response_ids) for r in found)
     check("whether no token is fed twice", counts["tokens"] <= 1.1 * fed, True)
@@ -138,19 +138,19 @@ def test_no_token_twice(rng):
 
 def test_a_prompt_once_a_group(rng):
     """A prompt runs once for all its responses"""
-    case = (some_prompts(rng, (12, 12)), 6, int(rng.integers(1, 999)), 6, 1.0)
-    found, counts = compare("six a prompt", case)
+    case = (some_prompts(rng, (12, 12)), 4, int(rng.integers(1, 999)), 4, 1.0)
+    found, counts = compare("four a prompt", case)
     fed = 2 * 12 + sum(len(r.response_ids) for r in found)
     check("whether each prompt is fed once", counts["tokens"] <= 1.1 * fed, True)
 
 
 def test_no_row_waits(rng):
     """Rows run side by side, and one that ends makes room for the next prompt's"""
-    case = (some_prompts(rng, [4] * 20), 24, int(rng.integers(1, 999)), 1, 1.0, (2, 3))
-    found, counts = compare("20 prompts, 4 slots", case, slots=4)
+    case = (some_prompts(rng, [4] * 15), 16, int(rng.integers(1, 999)), 1, 1.0, (2, 3, 4))
+    found, counts = compare("15 prompts, 3 slots", case, slots=3)
     later = [len(r.response_ids) - 1 for r in found]  # tokens but for a prompt's first
-    at_best = sum(later) / 4 + max(later)
+    at_best = sum(later) / 3 + max(later)
     check("whether there are few steps", counts["steps"] <= at_best, True)
-    check("whether no row is fed in vain", counts["tokens"] <= 1.1 * (80 + sum(later)), True)
+    check("whether no row is fed in vain", counts["tokens"] <= 1.1 * (60 + sum(later)), True)
     check("whether several rows run side by side", counts["rows"] > 1, True)
-    check("whether there are at most 4 rows", counts["rows"] <= 4, True)
+    check("whether there are at most 3 rows", counts["rows"] <= 3, True)
