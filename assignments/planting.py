@@ -122,7 +122,7 @@ def blank(text, row):
     lines = text.splitlines(keepends=True)
     for node in reversed(ast.parse(text).body):
         if names_bound(node) & set(row.removed):
-            del lines[node.lineno - 1 : node.end_lineno]
+            del lines[node.lineno - 1 : node.end_lineno + 2]
     return "".join(lines)
 
 

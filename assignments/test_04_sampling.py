@@ -29,17 +29,26 @@ def slow_distribution(logits, temperature, top_k=0, top_p=1.0):
     return [chances[i] / total if i in left else 0.0 for i in range(len(chances))]
 
 
-def uniforms_for(rows, tokens, *options):
-    """Of each row a number that draws this token: the middle of its part of 0 .. 1."""
-    found = []
-    for row, token in zip(rows, tokens):
-        chances = slow_distribution(row, *options)
-        found.append(sum(chances[:token]) + chances[token] / 2)
-    return torch.tensor(found, dtype=torch.float32)
+def slow_draws(rows, uniforms, *options):
+    """Of each row the token in whose part of 0 .. 1 the number lies, and its log-prob."""
+    tokens, logprobs = [], []
+    for row, uniform in zip(rows.tolist(), uniforms.tolist()):
+        reached = 0.0
+        for token, chance in enumerate(slow_distribution(row, *options)):
+            reached += chance
+            if reached > uniform:
+                break
+        tokens.append(token)
+        logprobs.append(math.log(chance))
+    return tokens, logprobs
 
 
-def slow_logprobs(rows, tokens, *options):
-    return [math.log(slow_distribution(row, *options)[t]) for row, t in zip(rows, tokens)]
+def slow_tokens(*case):
+    return slow_draws(*case)[0]
+
+
+def slow_logprobs(*case):
+    return slow_draws(*case)[1]
 
 
 def logits_of(rng, rows, spread=1.0):
@@ -47,28 +56,27 @@ def logits_of(rng, rows, spread=1.0):
     return torch.tensor(rng.uniform(-spread, spread, (rows, 8)), dtype=torch.float32)
 
 
-def compare(what, rows, tokens, temperature, *options, given=None):
-    """Whether these tokens are drawn, and have their log-probs."""
-    uniforms = uniforms_for(rows.tolist(), tokens, temperature, *options)
+def compare(what, rng, rows, temperature, *options, given=None, uniforms=None):
+    """Whether the right tokens are drawn, and have their log-probs."""
+    if uniforms is None:
+        uniforms = torch.tensor(rng.uniform(0, 1, len(rows)), dtype=torch.float32)
     given = rows.clone() if given is None else given
     got, logprobs = rollout.sample_tokens(given, uniforms, temperature, *options)
-    check(f"the tokens, {what}", got, tokens)
-    right = slow_logprobs(rows.tolist(), tokens, temperature, *options)
-    check(f"their log-probs, {what}", logprobs, right, rtol=1e-4)
+    case = (rows, uniforms, temperature, *options)
+    check(f"the tokens, {what}", got, slow_tokens(*case))
+    check(f"their log-probs, {what}", logprobs, slow_logprobs(*case), rtol=1e-4)
 
 
 def test_temperature_1(rng):
     """One token a row, at the place of its uniform number, and its log-prob"""
-    rows = logits_of(rng, 6)
-    compare("logits of 6 rows", rows, rng.permutation(8)[:6].tolist(), 1.0)
+    compare("logits of 9 rows", rng, logits_of(rng, 9), 1.0)
 
 
 def test_other_temperatures(rng):
     """Logits over the temperature: the log-prob is that of the distribution drawn from"""
-    rows = logits_of(rng, 5)
+    rows = logits_of(rng, 9)
     for temperature in (0.6, 1.7):
-        tokens = rng.permutation(8)[:5].tolist()
-        compare(f"temperature {temperature}", rows, tokens, temperature)
+        compare(f"temperature {temperature}", rng, rows, temperature)
 
 
 def test_temperature_0(rng):
@@ -83,33 +91,26 @@ def test_what_cannot_happen(rng):
     """A token of probability 0 is never drawn, be the uniform number 0 or nearly 1"""
     rows = logits_of(rng, 4)
     rows[:, 0] = rows[:, 3] = rows[:, 7] = NEVER
-    for uniform, token in ((0.0, 1), (ALMOST_1, 6)):
-        got, logprobs = rollout.sample_tokens(rows.clone(), torch.full((4,), uniform), 1.0)
-        check(f"the tokens at {uniform:.8g}", got, [token] * 4)
-        right = slow_logprobs(rows.tolist(), [token] * 4, 1.0)
-        check(f"their log-probs at {uniform:.8g}", logprobs, right, rtol=1e-4)
-    tokens = [2, 4, 5, 6]
-    compare("tokens 0, 3 and 7 impossible", rows, tokens, 1.0)
+    for uniform in (0.0, ALMOST_1):
+        at = f"tokens 0, 3, 7 impossible, number {uniform:.8g}"
+        compare(at, rng, rows, 1.0, uniforms=torch.full((4,), uniform))
+    compare("tokens 0, 3 and 7 impossible", rng, rows, 1.0)
 
 
 def test_types_and_sizes(rng):
     """bf16 logits, and very large ones: everything is computed in fp32, and does not overflow"""
     rows = logits_of(rng, 4).bfloat16()
-    tokens = rng.permutation(8)[:4].tolist()
-    compare("bf16", rows.float(), tokens, 0.9, given=rows)
+    compare("bf16", rng, rows.float(), 0.9, given=rows)
     got, logprobs = rollout.sample_tokens(rows.clone(), torch.full((4,), 0.3), 1.0)
     check("the tokens' type", str(got.dtype), "torch.int64")
     check("the log-probs' type", str(logprobs.dtype), "torch.float32")
     check("their shapes", [list(got.shape), list(logprobs.shape)], [[4], [4]])
     large = logits_of(rng, 4) + torch.tensor([[300.0], [-300.0], [150.0], [0.0]])
-    compare("logits near 300", large, tokens, 1.0)
+    compare("logits near 300", rng, large, 1.0)
 
 
 def test_top_k_and_top_p(rng):
     """What `truncate` leaves, at the temperature: log-probs are of what is left"""
-    rows = torch.tensor(np.stack([rng.permutation(8) / 4 for _ in range(9)]), dtype=torch.float32)
-    order = rows.argsort(dim=-1, descending=True)
-    places = torch.arange(9) % 3
-    tokens = order.gather(1, places[:, None])[:, 0].tolist()
-    compare("top-k 3", rows, tokens, 0.8, 3)
-    compare("top-p 0.8", rows, tokens, 1.5, 0, 0.8)
+    rows = torch.tensor(np.stack([rng.permutation(8) / 3 for _ in range(9)]), dtype=torch.float32)
+    compare("top-k 3", rng, rows, 0.8, 3)
+    compare("top-p 0.75", rng, rows, 3.0, 0, 0.75)
