@@ -77,7 +77,7 @@ def judge(marks, sets, rights, seed):
     if row.functions and marks.passed[0] < len(row.points) and not marks.sentence:
         wrong, hints = wrong_values(row.number, seed)
         name, alone = name_mistake(sets[0], rights[0], wrong)
-        marks.mistake = name or ""
+        marks.mistake = name or "; ".join(dict.fromkeys(alone.values()))
     for test, points in row.points.items():
         earned = 0.0 if marks.sentence else points * min(shares[0][test], shares[1][test])
         marks.points += earned
@@ -93,7 +93,7 @@ def judge(marks, sets, rights, seed):
             if test in alone:
                 marks.lines.append(f'        Here your values are those of "{alone[test]}".')
                 marks.lines.append(f"        {hints[alone[test]]}")
-    if marks.mistake:
+    if marks.mistake and not alone:
         marks.lines.append(f'  Your values are those of "{marks.mistake}".')
         marks.lines.append(f"  {hints[marks.mistake]}")
     return marks

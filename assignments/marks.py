@@ -59,7 +59,7 @@ def line(student, marks, other):
 def statistics(lines):
     """How many made each known mistake: the next lecture."""
     answers = Counter(entry["assignment"] for entry in lines)
-    made = Counter((e["assignment"], e["mistake"]) for e in lines if e["mistake"])
+    made = Counter((e["assignment"], m) for e in lines for m in e["mistake"].split("; ") if m)
     return [
         f"assignment {number}: {count} of {answers[number]}: {mistake}"
         for (number, mistake), count in made.most_common()
