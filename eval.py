@@ -23,12 +23,19 @@ from transformers.utils import logging
 
 from problems import drop_copies, load_problems, load_split
 from reward import grade
-from rollout import check_request, generate, stream_seed
+from rollout import generate, stream_seed
 from support.config import MODES, MOST_SAMPLES, TEMPERATURES, Config, find_settings
 from support.disk import write_json
 from support.files import new_file
 from support.memory import memory_advice
-from support.model import ModelError, autocast, check_device, default_device, load_model
+from support.model import (
+    ModelError,
+    autocast,
+    check_device,
+    check_request,
+    default_device,
+    load_model,
+)
 from support.options import (
     LARGEST,
     LARGEST_SEED,

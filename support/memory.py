@@ -8,22 +8,31 @@ import torch
 FREE = 0.1  # of what is free, left to the allocator
 
 
-def slots_that_fit(model, length):
-    """How many responses may be written at once, each with `length` keys; no bound off a GPU.
+def keys_that_fit(model, slots, prefilled):
+    """Of how many tokens there is room for keys and values, beside all else that sampling takes.
 
-    On a CPU the keys take memory only once they are written.
+    slots: responses at once; prefilled: tokens of prompts at once. No bound off a GPU: on a CPU the
+    keys take memory only once they are written.
     """
     if model.device.type != "cuda":
         return math.inf
     free, _ = torch.cuda.mem_get_info(model.device)
     # What PyTorch has and does not use.
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    return max(1, int(free * (1 - FREE) / slot_bytes(model.config, length, model.dtype.itemsize)))
+    size = model.dtype.itemsize
+    beside = logit_bytes(model.config, slots) + prefill_bytes(model.config, prefilled, size)
+    return (free * (1 - FREE) - beside) / (key_numbers(model.config) * size)
 
 
-def slot_bytes(config, length, size):
-    """Bytes of one response: keys and values of each layer, and three rows of logits in fp32."""
-    return length * key_numbers(config) * size + 12 * config.vocab_size
+def logit_bytes(config, slots):
+    """Bytes of three rows of logits in fp32 for each response."""
+    return 12 * config.vocab_size * slots
+
+
+def prefill_bytes(config, tokens, size):
+    """Bytes of running prompts: their keys, which are then copied, and one layer's activations."""
+    width = 3 * config.intermediate_size + 8 * config.hidden_size
+    return tokens * size * (key_numbers(config) + width)
 
 
 def key_numbers(config):

@@ -165,6 +165,34 @@ def longest_alike(config):
     return None, ""
 
 
+def check_request(model, prompts, max_new_tokens, temperature):
+    """Raises ValueError, naming the culprit, for a request that the sampler cannot serve."""
+    if max_new_tokens < 1:
+        raise ValueError(f"the response budget is {max_new_tokens}; it must be at least 1 token.")
+    if temperature < 0:
+        raise ValueError(f"the temperature is {temperature}; it must be 0 (greedy) or positive.")
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt is empty; it must have at least 1 token.")
+    longest = max(map(len, prompts))
+    context = getattr(model.config, "max_position_embeddings", None)
+    asked = f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed"
+    if context and longest + max_new_tokens > context:
+        raise ValueError(f"{asked} the model's context of {context}; lower the budget.")
+    limit, kind = longest_alike(model.config)
+    if limit and longest + max_new_tokens > limit:
+        raise ValueError(
+            f"{asked} {limit}, beyond which the model encodes all positions otherwise ({kind}); "
+            "lower the budget."
+        )
+    # Where the config lists no layer types, sliding_window decides.
+    windows = getattr(model.config, "sliding_window", None)
+    kinds = getattr(model.config, "layer_types", None)
+    if any(kind != "full_attention" for kind in kinds or []) or (windows and not kinds):
+        raise ValueError(
+            "the model has sliding-window or linear attention layers, not served here."
+        )
+
+
 # --------------------------------------------------------------------------------------------------
 # Calling
 

@@ -581,36 +581,51 @@ TABLE = {
             ("only the first stop id stops", "sorted(stop_ids)", "sorted(stop_ids)[:1]"),
             ("slots do not bound the batch", "min(slots, requests)", "requests"),
         ],
-        "Sampler.retire": [
-            (
-                "the finished flag is inverted",
-                "self.finished[request] = stop",
-                "self.finished[request] = not stop",
-            ),
-            (
-                "a response that fits the budget exactly counts as truncated",
-                "self.finished[request] = stop",
-                "self.finished[request] = length < self.budget",
-            ),
-            ("refill: the length stays that of rows that ended", "self.longest = 0", "pass"),
+        "Sampler.free": [
             (
                 "a moved row leaves its random numbers behind",
                 "self.written, self.uniforms)",
                 "self.written)",
             ),
             ("a moved row leaves its position behind", "self.token, self.position,", "self.token,"),
-            ("a moved row leaves its cache behind", "self.cache.move(sources, gaps)", "pass"),
+            ("a moved row leaves its pages behind", "self.cache.move(sources, gaps)", "pass"),
+            (
+                "a moved row leaves its length behind",
+                "self.keys[gaps] = self.keys[sources]",
+                "pass",
+            ),
+        ],
+        "Sampler.put_back": [
+            (
+                "what a row has written is lost",
+                "self.tokens[request, :written]",
+                "self.tokens[request, :0]",
+            ),
+            ("a random stream begins again", "[request], written)", "[request])"),
+            ("the row waits at the end", "self.queue.appendleft(", "self.queue.append("),
+        ],
+        "Sampler.take_waiting": [
+            (
+                "memory for keys is not looked at",
+                "or not self.cache.has_room(np.add(keys, PAGE))",
+                "",
+            ),
+            (
+                "prompts move in one by one",
+                "keys += [len(ids)] *",
+                "keys += [PREFILL * PAGE] * len(taken) + [len(ids)] *",
+            ),
         ],
         "Sampler.rollouts": [
             (
                 "the stop token is left out of the response",
-                "(tokens[i][:length], logprobs[i][:length])",
-                "(tokens[i][: length - self.finished[i]], logprobs[i][: length - self.finished[i]])",
+                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
+                "(tokens[i, : length - finished[i]].tolist(), logprobs[i, : length - finished[i]].tolist())",
             ),
             (
                 "a token after the stop token is in the response",
-                "(tokens[i][:length], logprobs[i][:length])",
-                "(tokens[i][: length + 1], logprobs[i][: length + 1])",
+                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
+                "(tokens[i, : length + 1].tolist(), logprobs[i, : length + 1].tolist())",
             ),
             (
                 "groups by text: prompts are taken in turn",
@@ -619,6 +634,21 @@ TABLE = {
             ),
         ],
         "Sampler.record": [
+            (
+                "the finished flag is inverted",
+                "self.finished[request] = stopped[ended - first]",
+                "self.finished[request] = ~stopped[ended - first]",
+            ),
+            (
+                "a response that fits the budget exactly counts as truncated",
+                "self.finished[request] = stopped[ended - first]",
+                "self.finished[request] = self.written[ended] < self.budget",
+            ),
+            (
+                "the flag is another row's",
+                "stopped[ended - first]",
+                "stopped[: len(ended)]",
+            ),
             (
                 "the budget is one token short",
                 "self.written[rows] == self.budget",
@@ -638,17 +668,21 @@ TABLE = {
             ),
             (
                 "refill: positions count the padding",
-                "ends.repeat_interleave(self.samples) - 1",
+                "ends[source] - 1",
                 "ends.max() - 1",
             ),
-            ("refill: the count of written tokens is stale", "self.written[rows] = 0", "pass"),
+            (
+                "refill: the count of written tokens is stale",
+                "torch.tensor([entering[i].written for i in source], device=self.device)",
+                "self.written[rows]",
+            ),
+            (
+                "shared prefix: samples of a group get other prompts' keys",
+                "self.cache.admit(prefilled, first, source)",
+                "self.cache.admit(prefilled, first, source[::-1].copy())",
+            ),
         ],
         "Sampler.decode": [
-            (
-                "a new token does not see itself",
-                "device=self.device) > positions[:, None]",
-                "device=self.device) >= positions[:, None]",
-            ),
             (
                 "rotary positions of a decode step are one too far",
                 "position_ids=positions[:, None]",
@@ -657,7 +691,7 @@ TABLE = {
             (
                 "rotary positions of a decode step count the padding",
                 "position_ids=positions[:, None]",
-                "position_ids=torch.full_like(positions[:, None], length - 1)",
+                "position_ids=torch.full_like(positions[:, None], positions.max())",
             ),
         ],
         "Sampler.prefill": [
@@ -705,6 +739,8 @@ TABLE = {
                 "self.live <= self.slots * 3 // 4",
                 "not self.live",
             ),
+            ("the oldest row waits", "argmin()", "argmax()"),
+            ("a row's key has no room", "self.keys[: self.live] + 1", "self.keys[: self.live] * 0"),
         ],
         "truncate": [
             ("top-k drops what equals its last", "logits < last", "logits <= last"),
@@ -716,45 +752,69 @@ TABLE = {
         ],
     },
     "cache.py": {
-        "SlotCache.move": [
+        "PagePool.buffers": [
             (
-                "a moved row leaves its last key behind",
-                "buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]",
-                "buffer[targets, :, :self.longest - 1] = buffer[sources, :, :self.longest - 1]",
-            ),
-        ],
-        "SlotCache.buffers": [
-            (
-                "a moved row leaves its values behind",
+                "a page's values do not move with its keys",
                 "return (*self.keys.values(), *self.values.values())",
                 "return (*self.keys.values(),)",
             ),
         ],
-        "SlotCache.admit": [
-            (
-                "what a slot held before is not cleared",
-                "store[layer][rows, :, width:self.cleared] = 0",
-                "pass",
-            ),
-            (
-                "shared prefix: samples of a group get other prompts' caches",
-                "new.repeat_interleave(copies, dim=0)",
-                "new.repeat(copies, 1, 1, 1)",
-            ),
+        "PagePool.grow": [
+            ("what memory held before is not cleared", "buffer[first : self.used + 1] = 0", "pass"),
+            ("a page begins where the next one does", "columns * PAGE", "(columns + 1) * PAGE"),
         ],
-        "decode_attention": [
+        "PagePool.release": [
+            ("a moved page leaves its keys behind", "buffer[gaps] = buffer[moved]", "pass"),
+            ("a moved page forgets its row", "self.owner[gaps] = self.owner[moved]", "pass"),
+            ("a moved page forgets its place", "self.start[gaps] = self.start[moved]", "pass"),
+            ("a row does not find its moved page", "// PAGE] = gaps", "// PAGE] = moved"),
+            ("pages are not freed", "self.used -= len(freed)", "self.used -= 0"),
+        ],
+        "PagePool.move": [
+            ("a page does not follow its row", "self.owner[pages[pages > 0]] = row", "pass"),
+        ],
+        "PagePool.step": [
+            ("a new token does not see itself", "at > positions", "at >= positions"),
+            ("a token sees what comes after it", "at > positions", "at > 1 + positions"),
+        ],
+        "PagePool.has_room": [
+            ("one page too many", "<= self.pages", "<= self.pages + 1"),
+        ],
+        "fit_pages": [
+            ("a part of a page is a whole one", "keys / PAGE", "1 + keys / PAGE"),
+            ("the bound is ignored", "min(keys / PAGE, slots * one)", "slots * one"),
+        ],
+    },
+    "support/attention.py": {
+        "attend_pages": [
             (
                 "heads are grouped in the wrong order",
-                "query.reshape(batch, key.shape[1], -1, width)",
-                "query.reshape(batch, -1, key.shape[1], width).transpose(1, 2)",
+                "query.reshape(batch, keys.shape[1], -1, width)",
+                "query.reshape(batch, -1, keys.shape[1], width).transpose(1, 2)",
             ),
             ("attention without its scale", ".mul_(scaling).add_", ".add_"),
+            (
+                "pages count the same",
+                "(largest - largest.amax(dim=1, keepdim=True)).exp()",
+                "(largest > -1e20).float()",
+            ),
+            ("a page's average counts as its sum", "sums = weights.sum(", "sums = weights.mean("),
         ],
-        "DecodeGraphs.__call__": [
+        "product": [
+            ("autocast rounds the scores", "enabled=False", "enabled=True"),
+            (
+                "scores are rounded to bf16",
+                "torch.matmul(a.float(), b.float())",
+                "torch.matmul(a, b).float()",
+            ),
+        ],
+    },
+    "support/graphs.py": {
+        "round_up": [
             (
                 "shapes of CUDA graphs are rounded down",
-                "1 << (n - 1).bit_length()",
-                "1 << (n.bit_length() - 1)",
+                "1 << (number - 1).bit_length()",
+                "1 << (number.bit_length() - 1)",
             ),
         ],
     },
@@ -1456,7 +1516,9 @@ LIKELY = {
     "grpo.py": ["grpo", "figures", "logprobs", "offload", "tfpi"],
     "logprobs.py": ["logprobs", "grpo", "recompute"],
     "rollout.py": ["rollout", "logprobs"],
-    "cache.py": ["rollout"],
+    "cache.py": ["cache", "rollout"],
+    "support/attention.py": ["cache", "rollout"],
+    "support/graphs.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
     "eval.py": ["eval", "figures", "wiring", "options", "tfpi"],
     "problems.py": ["data", "problems"],

@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -244,32 +245,37 @@ def test_a_cpu_does_nothing_that_nobody_asks_for(monkeypatch):
 # The sampler keeps to it
 
 
-def test_slots_follow_from_the_memory_that_is_free(monkeypatch):
-    """Nine tenths of what is free, and of what PyTorch holds without using it."""
-    model = tiny_model()
-    one = memory.slot_bytes(model.config, 100, 4)
-    assert one == 100 * measure_sizes(model.config).keys * 4 + 12 * 40
+def on_gpu(config, dtype):
+    return SimpleNamespace(config=config, device=torch.device("cuda"), dtype=dtype)
 
-    class OnGpu:
-        config = model.config
-        device = torch.device("cuda")
-        dtype = torch.float32
 
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * one, 0))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * one)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * one)
-    assert memory.slots_that_fit(OnGpu, 100) == 9
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_follow_from_the_memory_that_is_free(monkeypatch, dtype):
+    """Nine tenths of what is free, and of what PyTorch holds without using it.
+
+    Beside the keys there are three rows of logits for each slot, and the prompts that run at once:
+    their keys, and what a layer makes of them.
+    """
+    config = tiny_model().config
+    key = measure_sizes(config).keys * dtype.itemsize
+    layer = (3 * config.intermediate_size + 8 * config.hidden_size) * dtype.itemsize
+    beside = 5 * 12 * config.vocab_size + 64 * (key + layer)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1_000_000, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 700_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200_000)
+    found = memory.keys_that_fit(on_gpu(config, dtype), 5, 64)
+    assert found == pytest.approx((0.9 * 1_500_000 - beside) / key)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    assert memory.slots_that_fit(OnGpu, 100) == 1
+    assert memory.keys_that_fit(on_gpu(config, dtype), 50_000, 64) < 0
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 5, 6])
-def test_a_group_larger_than_the_memory_is_written_in_parts(model, slots, monkeypatch):
+@pytest.mark.parametrize("keys", [64, 65, 130, 200, 400])
+def test_a_group_larger_than_the_memory_is_written_in_parts(model, keys, monkeypatch):
     """The same tokens, in the same order: each response has a random stream of its own."""
     options = {"max_new_tokens": 12, "stop_ids": {2}, "seed": 5, "samples": 6}
-    whole = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
-    monkeypatch.setattr("rollout.slots_that_fit", lambda model, length: slots)
-    parts = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
+    whole = generate(model, [[3, 4, 5], [6, 7]], **options)
+    monkeypatch.setattr("rollout.keys_that_fit", lambda *arguments: keys)
+    parts = generate(model, [[3, 4, 5], [6, 7]], **options)
     assert [r.response_ids for r in parts] == [r.response_ids for r in whole]
     assert [r.prompt_ids for r in parts] == [r.prompt_ids for r in whole]
 
