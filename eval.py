@@ -35,6 +35,7 @@ from support.model import (
     check_request,
     default_device,
     load_model,
+    room_for_budget,
 )
 from support.options import (
     LARGEST,
@@ -289,7 +290,6 @@ def evaluate_folder(args):
     settings = find_settings(args.model)
     source = settings.pop("model")
     config = Config(**settings)
-    args.budget = args.budget or config.full_budget
     if args.temperature is None:
         args.temperature = config.temperature
     modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
@@ -298,6 +298,10 @@ def evaluate_folder(args):
     model, tokenizer, stop_ids = load_model(source, args.device)
     check_prompts(tokenizer)
     say("\n".join(describe_prompts(tokenizer, stop_ids)))
+    if not args.budget:
+        args.budget = min(config.full_budget, room_for_budget(model.config))
+        if args.budget < config.full_budget:
+            say(f"the budget is {args.budget}: the model's context has room for no more.")
     wanted = [(mode == "thinking", args.budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]

@@ -30,10 +30,8 @@ from transformers import DynamicCache
 from cache import PAGE, PagePool, count_pages, fit_pages
 from support.attention import attention
 from support.graphs import DecodeGraphs, use_graphs
-from support.memory import keys_that_fit
+from support.memory import PREFILL, keys_that_fit
 from support.model import check_request, forward_hidden, pad_right
-
-PREFILL = 8192  # tokens that run at once before their rows move in
 
 
 @dataclass
@@ -335,7 +333,7 @@ def generate(
     prompt = max(map(len, prompts))
     longest = prompt + max_new_tokens
     if keys is None:
-        keys = keys_that_fit(model, slots, max(PREFILL, longest))
+        keys = keys_that_fit(model, slots, longest)
     pages = fit_pages(keys, slots, longest)
     # A prompt's rows move in together. Where they are too many, it is run again for each part.
     at_once = min(slots, pages // count_pages(min(prompt + PAGE, longest)))

@@ -1,38 +1,44 @@
 """Memory: what fits into it; running out of it is one sentence, with the way out."""
 
-import math
+import os
 from contextlib import contextmanager
 
 import torch
 
 FREE = 0.1  # of what is free, left to the allocator
+PREFILL = 8192  # tokens of prompts that run at once; a longer one runs alone
 
 
-def keys_that_fit(model, slots, prefilled):
+def machine_memory():
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def keys_that_fit(model, slots, length):
     """Of how many tokens there is room for keys and values, beside all else that sampling takes.
 
-    slots: responses at once; prefilled: tokens of prompts at once. No bound off a GPU: on a CPU the
-    keys take memory only once they are written.
+    slots: responses at once; length: tokens of the longest. Off a GPU half of the machine's memory,
+    whatever else is in it, so that a run is the same when it is done again.
     """
+    size = model.dtype.itemsize
+    one = key_numbers(model.config) * size
     if model.device.type != "cuda":
-        return math.inf
+        return machine_memory() / 2 / one
     free, _ = torch.cuda.mem_get_info(model.device)
     # What PyTorch has and does not use.
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    size = model.dtype.itemsize
-    beside = logit_bytes(model.config, slots) + prefill_bytes(model.config, prefilled, size)
-    return (free * (1 - FREE) - beside) / (key_numbers(model.config) * size)
+    prompts = max(PREFILL, length) * prompt_numbers(model.config) * size
+    return (free * (1 - FREE) - slots * logit_bytes(model.config.vocab_size) - prompts) / one
 
 
-def logit_bytes(config, slots):
-    """Bytes of three rows of logits in fp32 for each response."""
-    return 12 * config.vocab_size * slots
+def logit_bytes(vocabulary):
+    """Bytes of three rows of logits in fp32."""
+    return 12 * vocabulary
 
 
-def prefill_bytes(config, tokens, size):
-    """Bytes of running prompts: their keys, which are then copied, and one layer's activations."""
-    width = 3 * config.intermediate_size + 8 * config.hidden_size
-    return tokens * size * (key_numbers(config) + width)
+def prompt_numbers(config):
+    """Numbers of a prompt's token as it runs: its keys, which are then copied, and one layer's."""
+    return key_numbers(config) + 3 * config.intermediate_size + 8 * config.hidden_size
 
 
 def key_numbers(config):

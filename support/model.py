@@ -8,6 +8,7 @@ weights, adapters, models split over devices.
 
 import functools
 import inspect
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from support.memory import memory_advice
+
+PROMPT = 512  # tokens of a prompt, where the data is not known yet
 
 
 class ModelError(ValueError):
@@ -29,14 +32,14 @@ class ModelError(ValueError):
 def load_model(source, device, offload="no"):
     """Model, tokenizer and set of stop ids from a folder or hub id.
 
-    A model whose optimizer is to be on the host (offload is "yes") stays there, too.
+    A model whose optimizer is to be on the host (offload is not "no") stays there, too.
 
     Raises ModelError where it cannot be used.
     """
     model, tokenizer = read_model(source)
     check_tokenizer(source, model, tokenizer)
     stop_ids = find_stop_ids(source, model, tokenizer)
-    if offload != "yes":
+    if offload == "no":
         model.to(device)
     if not is_finite(model):
         raise ModelError(
@@ -147,6 +150,18 @@ def check_projection(model):
                 f"{type(model).__name__} does more than one projection from hidden states to "
                 "logits, which is not supported."
             )
+
+
+def find_context(config):
+    """Tokens that the model has positions for, all of one kind."""
+    context = getattr(config, "max_position_embeddings", None) or math.inf
+    return min(context, longest_alike(config)[0] or math.inf)
+
+
+def room_for_budget(config):
+    """The largest response budget that leaves a prompt its place in the model's context."""
+    context = find_context(config)
+    return context - min(PROMPT, context // 4)
 
 
 def longest_alike(config):

@@ -57,6 +57,7 @@ def describe(run, stages, prompts):
     if isinstance(run.optimizer, HostAdamW):
         dtype = str(run.model.dtype).removeprefix("torch.")
         print(f"  weights in fp32 are in the host's memory; the model computes in {dtype}")
+    print("\n".join(f"  {line}" for line in run.plan))
     length = f"until it levels off, at most {config.stage_steps} steps"
     if config.steps:
         length = f"{config.steps} steps"

@@ -93,6 +93,7 @@ class Run:
         self.validation = data.validation
         self.test = data.test
         self.started = time.monotonic() - self.state.seconds
+        self.plan = []  # lines on it, for the user
         self.stop = False
         self.lock = None
         self.bar = None
@@ -230,8 +231,10 @@ def make_optimizer(model, device, config):
     another reason.
     """
     options = {"lr": config.lr, "weight_decay": 0.0}
-    if config.offload == "yes":
-        return HostAdamW(model, device, working_dtype(device), **options)
+    if config.offload != "no":
+        dtype = working_dtype(device, config.dtype)
+        sums = "cpu" if config.offload == "all" else device
+        return HostAdamW(model, device, dtype, sums, **options)
     return torch.optim.AdamW(model.parameters(), **options)
 
 

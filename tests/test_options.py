@@ -176,7 +176,8 @@ def test_what_may_change_on_resume(small_run):
     """How fast, how long and how the update learns; not what the table of measurements rests on."""
     changes = dict(device="cpu", steps=5, stage_steps=6, prompts=7, group=2, draws=2, lr=0.5)
     changes |= dict(eps_low=0.1, eps_high=0.3, normalizer="grpo", minibatches=3, slots=9)
-    changes |= dict(micro_tokens=99, recompute="yes", offload="yes", save_every=8, snapshot_every=4)
+    changes |= dict(micro_tokens=99, recompute="yes", offload="yes", dtype="bf16")
+    changes |= dict(save_every=8, snapshot_every=4)
     small_run.lock.close()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
