@@ -78,8 +78,8 @@ def check_question(args):
     for name, value in nothing.items():
         if getattr(args, name) != value:
             raise ValueError(
-                f"--ask asks one question, once, and has no right answer to compare with, so "
-                f"{flag(name)} says nothing. Leave one of them out."
+                f"--ask asks one question, once, without a right answer, so {flag(name)} says "
+                "nothing beside it. Leave one of the two out."
             )
     if not args.ask.strip():
         raise ValueError('--ask is empty. Give it a question, such as "What is 3/4 of 84?".')

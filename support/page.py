@@ -33,7 +33,7 @@ COLUMNS = {
     "empty": "empty blocks",
 }
 SETTINGS = ("model", "recipe", "seed", "budgets", "full_budget", "temperature")
-LONGEST = 8000  # characters of a response; of a longer one half of it from each end
+LONGEST = 6000  # characters of a response; of a longer one half of it from each end
 LARGEST_FIGURE = 5_000_000  # bytes
 
 
@@ -102,8 +102,7 @@ def write_table(entries):
         parts += [write_row(mode, entry[mode]) for mode in MODES]
         parts.append("</tbody>")
     table = f"<table>{''.join(parts)}</table>"
-    region = 'class="scroll" role="region" aria-label="measurements" tabindex="0"'
-    return f"<div {region}>{table}</div>"
+    return f'<div class="scroll" role="region" aria-label="table" tabindex="0">{table}</div>'
 
 
 def write_row(mode, result):
@@ -123,7 +122,8 @@ def write_figure(path):
         return '<p class="dim">There is no figure: it needs matplotlib.</p>'
     image = base64.b64encode(path.read_bytes()).decode()
     about = "Accuracy and tokens before training and after each stage; the rollouts, step by step"
-    return f'<figure><img src="data:image/png;base64,{image}" alt="{about}"></figure>'
+    region = 'class="scroll" role="region" aria-label="figure" tabindex="0"'
+    return f'<figure {region}><img src="data:image/png;base64,{image}" alt="{about}"></figure>'
 
 
 # --------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def write_controls(names):
     ]
     return (
         '<div id="controls" hidden>'
-        f"<fieldset><legend>{escape(names[0])} and</legend>{''.join(choices)}</fieldset>"
+        f"<fieldset><legend>compare {escape(names[0])} with</legend>{''.join(choices)}</fieldset>"
         f"<fieldset><legend>in either mode</legend>{''.join(kinds)}</fieldset>"
         '<div><button type="button" id="open">open or close all</button> '
         '<span id="shown" role="status"></span></div></div>'
@@ -195,7 +195,8 @@ def write_problem(number, names, shown):
     return (
         f'<details class="problem" data-thinking="{data["thinking"]}"'
         f' data-free="{data["thinking_free"]}"{" open" if number == 1 else ""}>'
-        f"<summary><b>{number}.</b> {escape(shown[0].problem)}<br>{paths}</summary>"
+        f'<summary><b>{number}.</b> <span class="question">{escape(shown[0].problem)}</span>'
+        f"<br>{paths}</summary>"
         f"<p>The answer is <b>{escape(shown[0].gold)}</b>.</p>{''.join(sections)}</details>"
     )
 

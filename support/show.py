@@ -82,7 +82,8 @@ def wrap(line, room):
     for cell in line:
         taken = columns(cell[0])
         if used + taken > room:
-            if cell[0] == " ":
+            if cell[0] == " ":  # the end of a row stands for it
+                blank = len(rows[-1])
                 continue
             kept = blank or len(rows[-1])
             rows.append(rows[-1][kept:])
@@ -102,7 +103,7 @@ def paint(row, colors):
     last = ""
     for character, style in row:
         if colors and style != last:
-            text += "\x1b[0m" + (f"\x1b[{style}m" if style else "")
+            text += ("\x1b[0m" if last else "") + (f"\x1b[{style}m" if style else "")
             last = style
         text += character
     return text + ("\x1b[0m" if last else "")

@@ -816,7 +816,7 @@ TABLE = {
                 '"flops": state.generated_tokens',
             ),
         ],
-        "evaluate": [
+        "sample_mode": [
             (
                 "each evaluation has another stream",
                 "stream_seed(config.seed, 0, 1)",

@@ -121,7 +121,7 @@ def tear_a_line(run, line):
     [
         (tfpi, "evaluate_both", 1),  # the evaluation before training: no checkpoint yet
         (run_module, "save_optimizer", 3),  # a checkpoint is half written
-        (disk.os, "replace", 5),  # it is whole, but has not its name yet
+        (disk.os, "replace", 6),  # it is whole, but has not its name yet
         (run_module, "remove_folder", 1),  # it has its name, the one before is still there
         (disk.shutil, "rmtree", 5),  # the one before is half removed
         (run_module, "save_model", 4),  # stage 1 is over, its model half written
