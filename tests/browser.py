@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from contextlib import contextmanager
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
+LONGEST = 120  # seconds
 QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --disable-extensions "
@@ -44,14 +46,16 @@ class Browser:
     def read(self):
         while b"\0" not in self.unread:
             found = self.answers.read1(1 << 20)
-            assert found, "the browser has ended"
+            if not found:
+                raise OSError("the browser has ended")
             self.unread += found
         text, _, self.unread = self.unread.partition(b"\0")
         return json.loads(text)
 
     def open(self, url):
+        loads = len(self.said("Page.loadEventFired"))
         self.call("Page.navigate", url=url)
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        while len(self.said("Page.loadEventFired")) == loads:
             self.events.append(self.read())
 
     def run(self, script):
@@ -72,7 +76,10 @@ class Browser:
 
 @contextmanager
 def browser(folder):
-    """A Browser with an empty profile in the folder."""
+    """A Browser with an empty profile in the folder; None where there is none that starts."""
+    if not PROGRAM:
+        yield None
+        return
     to_browser, commands = os.pipe()
     answers, from_browser = os.pipe()
 
@@ -91,9 +98,16 @@ def browser(folder):
     )
     os.close(to_browser)
     os.close(from_browser)
+    alarm = threading.Timer(LONGEST, process.kill)  # or one that says nothing is waited for
+    alarm.start()
     try:
         with open(commands, "wb", buffering=0) as write, open(answers, "rb") as read:
-            yield Browser(write, read)
+            try:
+                found = Browser(write, read)
+            except OSError:
+                found = None
+            yield found
     finally:
+        alarm.cancel()
         process.terminate()
         process.wait()
