@@ -59,7 +59,7 @@ def write_page(folder):
         )
     except (ValueError, MemoryError) as error:
         raise ValueError(
-            f"no report can be made of {folder}: {error}. Give the folder of a finished run."
+            f"no report can be made of {folder}: {error}. It is made of what a finished run left."
         ) from None
     path = folder / "report.html"
     # Half a character, which is not UTF-8, is shown by its number.
@@ -147,9 +147,10 @@ def write_browser(names, found):
     if not found:
         return '<p class="dim">This run kept no responses: an older version made it.</p>'
     about = (
-        "The first response to each of the first test problems; the shares above are of all. One "
-        'response is drawn by chance. <span class="thinking">The thinking is dim</span>, words '
-        'that <span class="verification">verify</span> and the <span class="answer">final '
+        "The first response to each of the first test problems; the shares above are of all of "
+        "them. It is one draw, so a change may be chance. Behind each mode stands whether it is "
+        'right, before and after each stage. <span class="thinking">The thinking is dim</span>, '
+        'words that <span class="verification">verify</span> and the <span class="answer">final '
         "answer</span>, as the grader reads it, are marked."
     )
     problems = [

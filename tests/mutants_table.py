@@ -807,7 +807,19 @@ TABLE = {
         ],
     },
     "eval.py": {
+        "find_problems": [
+            (
+                "eval.py takes the last problems",
+                "problems[: args.problems]",
+                "problems[-args.problems :]",
+            ),
+        ],
         "evaluate_both": [
+            (
+                "the last sample of each problem is kept",
+                "[first for first, *_ in groups[:KEPT]]",
+                "[last for *_, last in groups[:KEPT]]",
+            ),
             ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
             ("the table is measured on the validation split", "run.test[", "run.validation["),
             (
@@ -908,11 +920,6 @@ TABLE = {
                 'config.instruction, mode != "thinking"',
             ),
             (
-                "eval.py takes the last problems",
-                "problems[: args.problems]",
-                "problems[-args.problems :]",
-            ),
-            (
                 "a run at another temperature is measured at 1",
                 "args.temperature = config.temperature",
                 "args.temperature = 1.0",
@@ -920,8 +927,8 @@ TABLE = {
             ("eval.py ignores --budget", "args.budget or config.full_budget", "config.full_budget"),
             (
                 "eval.py shows responses under the next problem",
-                "zip(problems[: args.show], groups)",
-                "zip(problems[1:], groups[: args.show])",
+                "first_samples(problems, firsts)",
+                "first_samples(problems[1:], firsts)",
             ),
         ],
     },
@@ -1448,6 +1455,68 @@ TABLE = {
             ("a 0 on the command line is ignored", "if value is not None", "if value"),
         ],
     },
+    "support/page.py": {
+        "escape": [
+            ("a text is HTML", "html.escape(visible(text))", "visible(text)"),
+            (
+                "a page obeys what turns the direction of writing",
+                "html.escape(visible(text))",
+                "html.escape(str(text))",
+            ),
+        ],
+        "write_problem": [
+            (
+                "each stage shows what was written before",
+                "one.samples[mode]) for mode in MODES)",
+                "shown[0].samples[mode]) for mode in MODES)",
+            ),
+            (
+                "the filters know one mode alone",
+                "one.samples[mode].correct for",
+                "one.samples[MODES[0]].correct for",
+            ),
+        ],
+        "write_text": [
+            ("of a long response the end is missing", "size - half, size", "half, size - half"),
+        ],
+        "fill": [
+            ("the policy stops the page's own script", "own.encode()", "name.encode()"),
+        ],
+        "find_samples": [
+            (
+                "samples of other problems stand side by side",
+                "if [one.problem for one in shown] != [one.problem for one in found[0]]:",
+                "if False:",
+            ),
+        ],
+    },
+    "support/samples.py": {
+        "find_thinking": [
+            ("a thought that was cut off is an answer", "if opened > closed:", "if False:"),
+        ],
+        "find_marks": [
+            ("the first box is marked", "[*boxes][-1:]", "[*boxes][:1]"),
+        ],
+        "pieces": [
+            ("a mark never ends", "turns[end][kind] -= 1", "pass"),
+        ],
+    },
+    "support/show.py": {
+        "show": [
+            ("colours in a pipe", "colors = terminal and not", "colors = not"),
+        ],
+        "cells": [
+            ("a model writes to the terminal", "visible(piece).expandtabs(4)", "piece"),
+        ],
+        "wrap": [
+            ("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])"),
+        ],
+    },
+    "support/eval_options.py": {
+        "check_question": [
+            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1"),
+        ],
+    },
 }
 
 LIKELY = {
@@ -1469,16 +1538,20 @@ LIKELY = {
     "support/options.py": ["commands"],
     "support/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
+    "support/eval_options.py": ["samples", "options"],
     "support/disk.py": ["offload", "safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["model", "wiring", "rollout", "bad_input", "no_code"],
+    "support/page.py": ["page"],
     "support/plan.py": ["plan"],
     "support/plot.py": ["commands", "report", "paper"],
     "support/offload.py": ["offload"],
     "support/recompute.py": ["recompute"],
     "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
+    "support/samples.py": ["samples", "page"],
+    "support/show.py": ["samples"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
     "support/terminal.py": ["safety"],

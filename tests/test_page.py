@@ -124,6 +124,15 @@ def test_the_page_has_every_response_with_its_marks(run):
     assert heads[8] == "thinking: ✓ right, answer 1, 9 tokens"
 
 
+def test_each_problem_says_when_it_was_right(run):
+    """To the filters, by mode, and to whoever reads."""
+    page = Page(write_page(run))
+    kept = [a for tag, a in page.tags if tag == "details"]
+    assert [(a["data-thinking"], a["data-free"]) for a in kept] == RIGHT
+    signs = "".join("✓" if way == "1" else "✗" for way in RIGHT[1][0])
+    assert page.all("span", "path")[2] == f"thinking {signs}"
+
+
 def test_the_page_has_the_table_of_the_run(run):
     page = Page(write_page(run))
     heads = ["", "accuracy", "tokens", "truncated", "verifying lines", "think", "empty blocks"]
