@@ -25,8 +25,8 @@ from support.samples import part, pieces, read_samples
 from support.terminal import calm_streams, say, visible
 
 TEMPLATE = Path(__file__).with_name("page.html")
-# What is known of a measurement: its name in summary.json, that in the table, as a share or not.
-COLUMNS = {
+# Shares of a measurement that are in the table, where they are known: {key: its head}.
+SHARES = {
     "truncated": "truncated",
     "verification": "verifying lines",
     "thought": "think",
@@ -49,7 +49,7 @@ def write_page(folder):
     """
     folder = Path(folder)
     try:
-        entries = read_entries(folder / "summary.json", COLUMNS)
+        entries = read_entries(folder / "summary.json", SHARES)
         text = fill(
             title=f"Run {escape(folder.resolve().name)}",
             facts=write_facts(folder),
@@ -59,7 +59,7 @@ def write_page(folder):
         )
     except (ValueError, MemoryError) as error:
         raise ValueError(
-            f"no report can be made of {folder}: {error}. It is made of what a finished run left."
+            f"no report of {folder}, which needs what a finished run left: {error}."
         ) from None
     path = folder / "report.html"
     # Half a character, which is not UTF-8, is shown by its number.
@@ -93,7 +93,7 @@ def write_facts(folder):
 
 
 def write_table(entries):
-    heads = ["", "accuracy", "tokens", *COLUMNS.values()]
+    heads = ["", "accuracy", "tokens", *SHARES.values()]
     rows = [f'<th scope="col">{head}</th>' for head in heads]
     parts = [f"<thead><tr>{''.join(rows)}</tr></thead>"]
     for entry in entries:
@@ -108,7 +108,7 @@ def write_table(entries):
 def write_row(mode, result):
     cells = [f"{100 * result['accuracy']:.1f} ± {100 * result['error']:.1f} %"]
     cells.append(f"{result['tokens']:.1f}")
-    cells += [f"{100 * result[key]:.1f} %" if key in result else "-" for key in COLUMNS]
+    cells += [f"{100 * result[key]:.1f} %" if key in result else "-" for key in SHARES]
     values = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr><th scope="row" class="dim">{name_of(mode)}</th>{values}</tr>'
 

@@ -116,7 +116,7 @@ def report(run):
     try:
         print(f"report: {write_page(run.folder)}")
     except Exception as error:  # it is for looking: the run is over, and kept
-        print(visible(f"no report: {error}"))
+        print(visible(f"report: {error}"))
     print(
         f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
         f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}"
