@@ -1,8 +1,8 @@
 """Evaluation: avg@k, pass@k, tokens, truncation, with thinking (prompt x) and without (prompt x').
 
     python eval.py --model models/small                   # both modes, the bundled test split
-    python eval.py --model runs/small/stage3 -k 8 --show 3     # and what it writes
-    python eval.py --ask "What is 3/4 of 84?"                   # a question of your own
+    python eval.py --model runs/small/stage3 -k 8 --show 3    # and what it writes, side by side
+    python eval.py --ask "What is 3/4 of 84?"                  # a question of your own
     python eval.py --model qwen3-4b --temperature 0.6 --top-p 0.95 --top-k 20    # as the authors do
 
 avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is
