@@ -27,6 +27,7 @@ from support.options import flag
 from support.sizes import Sizes, measure_sizes
 
 GB = 1e9
+LASTING = ("weights", "gradients", "optimizer")  # parts that do not depend on what is written
 CHUNK = 2**25  # logits at a time: logprobs.plan_chunks
 
 
@@ -150,8 +151,10 @@ class Plan:
         return self.keys // self.length
 
     def fits(self):
-        updates = sum(self.updating().values()) <= self.memory * (1 - FREE)
-        return updates and self.longest_at_once() > 0
+        parts = self.updating()
+        if not self.on_gpu:  # what is kept of rows is a bound, and a machine can swap
+            return sum(parts[name] for name in LASTING if name in parts) <= self.memory
+        return sum(parts.values()) <= self.memory * (1 - FREE) and self.longest_at_once() > 0
 
 
 def make_plan(sizes, config, memory, on_gpu=True):
@@ -161,8 +164,9 @@ def make_plan(sizes, config, memory, on_gpu=True):
     """
     budgets = config.stage_budgets()
     length = min(PROMPT + max(*budgets, config.full_budget), sizes.context)
-    # A micro-batch has one response at least.
-    tokens = max(config.micro_tokens, PROMPT + max(trained_budgets(config)))
+    # A micro-batch has one response at least, and no more than there are.
+    one = PROMPT + max(trained_budgets(config))
+    tokens = min(max(config.micro_tokens, one), config.prompts * config.group * one)
     plans = []
     for choice in filter(lambda choice: choice.is_allowed(config), CHOICES):
         keys = most_keys(sizes, choice, config.slots, length, memory, on_gpu)
@@ -250,8 +254,8 @@ def fit_budgets(config, given, model):
     for name, value in (("full_budget", config.full_budget), ("budgets", max(budgets))):
         if name in given and value >= find_context(model):
             raise ValueError(
-                f"{flag(name)} {given[name]} is beyond the model's context, which has room for "
-                f"{room} tokens beside a prompt. Lower it, or leave it out."
+                f"{flag(name)} {given[name]} is beyond the model's context of "
+                f"{find_context(model)} tokens. Give at most {room}, or leave it out."
             )
     largest = max(config.full_budget, *budgets)
     if largest <= room or {"budgets", "full_budget"} <= given.keys():

@@ -286,9 +286,10 @@ TABLE = {
             ("gradients of minibatches add up", "optimizer.zero_grad(set_to_none=True)", "pass"),
             (
                 "gradients are not clipped",
-                "parameters, MAX_GRAD_NORM",
-                "parameters, 1e9",
+                "clip_gradients(gradients(optimizer)).item()",
+                "torch.nn.utils.get_total_norm(gradients(optimizer)).item()",
             ),
+            ("an overflow is for ever", "lower_scale(optimizer)", "pass"),
             (
                 "a step that is not finite is taken",
                 'if np.isfinite(metrics["grad_norm"] + metrics["loss"]):',
@@ -320,17 +321,14 @@ TABLE = {
                 "pass",
             ),
             (
-                "gradients on the host are not clipped",
-                'optimizer.param_groups[0]["params"]',
-                "list(model.parameters())",
-            ),
-            (
                 "metrics are sums over minibatches",
                 "float(np.mean([m[name] for m in taken]))",
                 "float(np.sum([m[name] for m in taken]))",
             ),
         ],
         "accumulate_gradient": [
+            ("fp16 gradients are not scaled", "(scale * token_weights(", "(1.0 * token_weights("),
+            ("the loss is reported with its scale", "loss.item() / scale", "loss.item()"),
             ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
             (
                 "prompts are always run for each response",
@@ -514,6 +512,7 @@ TABLE = {
             ),
         ],
         "project_chunks": [
+            ("probabilities overflow in fp16", "if hidden.dtype == torch.float16:", "if False:"),
             (
                 "temperature forgotten in the log-probs of the loss",
                 "logits /= temperature",
@@ -867,7 +866,19 @@ TABLE = {
         ],
     },
     "eval.py": {
+        "find_problems": [
+            (
+                "eval.py takes the last problems",
+                "problems[: args.problems]",
+                "problems[-args.problems :]",
+            ),
+        ],
         "evaluate_both": [
+            (
+                "the last sample of each problem is kept",
+                "[first for first, *_ in groups[:KEPT]]",
+                "[last for *_, last in groups[:KEPT]]",
+            ),
             ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
             ("the table is measured on the validation split", "run.test[", "run.validation["),
             (
@@ -876,7 +887,7 @@ TABLE = {
                 '"flops": state.generated_tokens',
             ),
         ],
-        "evaluate": [
+        "sample_mode": [
             (
                 "each evaluation has another stream",
                 "stream_seed(config.seed, 0, 1)",
@@ -968,20 +979,15 @@ TABLE = {
                 'config.instruction, mode != "thinking"',
             ),
             (
-                "eval.py takes the last problems",
-                "problems[: args.problems]",
-                "problems[-args.problems :]",
-            ),
-            (
                 "a run at another temperature is measured at 1",
                 "args.temperature = config.temperature",
                 "args.temperature = 1.0",
             ),
-            ("eval.py ignores --budget", "args.budget or config.full_budget", "config.full_budget"),
+            ("eval.py ignores --budget", "if not args.budget:", "if True:"),
             (
                 "eval.py shows responses under the next problem",
-                "zip(problems[: args.show], groups)",
-                "zip(problems[1:], groups[: args.show])",
+                "first_samples(problems, firsts)",
+                "first_samples(problems[1:], firsts)",
             ),
         ],
     },
@@ -1137,14 +1143,33 @@ TABLE = {
     },
     "support/plan.py": {
         "settle_memory": [
-            ("a CPU computes everything twice", 'config.recompute == "yes"', "True"),
+            (
+                "a CPU computes everything twice",
+                '.replace("auto", "no")',
+                '.replace("auto", "yes")',
+            ),
+            ("a T4 computes in bf16", 'config.dtype = "fp16"', "pass"),
             ("what does not fit is begun", "if not plan.fits():", "if False:"),
         ],
         "update_bytes": [
             ("Adam's moments take nothing", '"optimizer": n * 8', '"optimizer": 0'),
         ],
-        "most_slots": [
+        "most_keys": [
             ("the allocator gets nothing", "memory * (1 - FREE)", "memory"),
+            ("more keys than all slots can have", "min(slots * length, ", "max(0, "),
+        ],
+        "host_bytes": [
+            ("the host's moments take nothing", '"moments": n * 8', '"moments": 0'),
+        ],
+        "fit_budgets": [
+            ("what was chosen is lowered", 'if "budgets" not in given:', "if True:"),
+            (
+                "what was chosen is lowered, in evaluation",
+                'if "full_budget" not in given:',
+                "if True:",
+            ),
+            ("a preset's budgets were not chosen", "find_settings(config.model) | given", "given"),
+            ("all budgets become the largest", "budget * room // largest", "room"),
         ],
     },
     "support/offload.py": {
@@ -1158,13 +1183,21 @@ TABLE = {
         "HostAdamW.step": [
             ("the model never gets what was learnt", "weight.copy_(master", "master.copy_(weight"),
         ],
-        "hand_over": [
+        "HostAdamW.hand_over": [
             (
                 "the last micro-batch's gradient alone counts",
-                "master.grad += gradient",
-                "master.grad.copy_(gradient)",
+                "self.sums[index].add_(gradient, alpha=1 / self.loss_scale)",
+                "self.sums[index].copy_(gradient / self.loss_scale)",
             ),
             ("gradients stay on the device and add up", "weight.grad = None", "pass"),
+            ("sums are in 16 bits", "dtype=torch.float32", "dtype=gradient.dtype"),
+            ("the scale stays in the gradient", ", alpha=1 / self.loss_scale", ""),
+        ],
+        "HostAdamW.zero_grad": [
+            ("gradients of the last update count again", "[None] * len(self.weights)", "self.sums"),
+        ],
+        "working_dtype": [
+            ("--dtype is ignored", 'if dtype != "auto":', "if False:"),
         ],
     },
     "support/recompute.py": {
@@ -1342,6 +1375,13 @@ TABLE = {
         ],
     },
     "support/disk.py": {
+        "save_optimizer": [
+            (
+                "the scale of the loss is not saved",
+                "if loss_scale(run.optimizer) > 1:",
+                "if False:",
+            ),
+        ],
         "save_model": [
             (
                 "a checkpoint has the working copy, not the masters",
@@ -1495,7 +1535,7 @@ TABLE = {
         "find_settings": [
             (
                 "a stage's folder does not have its run's settings",
-                'return saved | {"recompute": "auto", "offload": "auto"}',
+                'return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}',
                 'return {"model": model}',
             ),
             (
@@ -1506,6 +1546,68 @@ TABLE = {
         ],
         "parse_arguments": [
             ("a 0 on the command line is ignored", "if value is not None", "if value"),
+        ],
+    },
+    "support/page.py": {
+        "escape": [
+            ("a text is HTML", "html.escape(visible(text))", "visible(text)"),
+            (
+                "a page obeys what turns the direction of writing",
+                "html.escape(visible(text))",
+                "html.escape(str(text))",
+            ),
+        ],
+        "write_problem": [
+            (
+                "each stage shows what was written before",
+                "one.samples[mode]) for mode in MODES)",
+                "shown[0].samples[mode]) for mode in MODES)",
+            ),
+            (
+                "the filters know one mode alone",
+                "one.samples[mode].correct for",
+                "one.samples[MODES[0]].correct for",
+            ),
+        ],
+        "write_text": [
+            ("of a long response the end is missing", "size - half, size", "half, size - half"),
+        ],
+        "fill": [
+            ("the policy stops the page's own script", "own.encode()", "name.encode()"),
+        ],
+        "find_samples": [
+            (
+                "samples of other problems stand side by side",
+                "if [one.problem for one in shown] != [one.problem for one in found[0]]:",
+                "if False:",
+            ),
+        ],
+    },
+    "support/samples.py": {
+        "find_thinking": [
+            ("a thought that was cut off is an answer", "if opened > closed:", "if False:"),
+        ],
+        "find_marks": [
+            ("the first box is marked", "[*boxes][-1:]", "[*boxes][:1]"),
+        ],
+        "pieces": [
+            ("a mark never ends", "turns[end][kind] -= 1", "pass"),
+        ],
+    },
+    "support/show.py": {
+        "show": [
+            ("colours in a pipe", "colors = terminal and not", "colors = not"),
+        ],
+        "cells": [
+            ("a model writes to the terminal", "visible(piece).expandtabs(4)", "piece"),
+        ],
+        "wrap": [
+            ("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])"),
+        ],
+    },
+    "support/eval_options.py": {
+        "check_question": [
+            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1"),
         ],
     },
 }
@@ -1531,16 +1633,20 @@ LIKELY = {
     "support/options.py": ["commands"],
     "support/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
+    "support/eval_options.py": ["samples", "options"],
     "support/disk.py": ["offload", "safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["model", "wiring", "rollout", "bad_input", "no_code"],
+    "support/page.py": ["page"],
     "support/plan.py": ["plan"],
     "support/plot.py": ["commands", "report", "paper"],
     "support/offload.py": ["offload"],
     "support/recompute.py": ["recompute"],
     "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
+    "support/samples.py": ["samples", "page"],
+    "support/show.py": ["samples"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
     "support/terminal.py": ["safety"],

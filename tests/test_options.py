@@ -302,22 +302,28 @@ def test_eval_stops_at_every_stop_id_of_the_model_on_the_device_given(
     monkeypatch.setattr(
         "eval.load_model", lambda *args: seen.append(args) or (model, tokenizer, {1, 2})
     )
-    monkeypatch.setattr("eval.default_device", lambda: "meta")
+    monkeypatch.setattr("support.eval_options.default_device", lambda: "meta")
     requests, _ = evaluated("--problems", 2)
     assert seen == [(PRESETS["small"]["model"], "cpu")]
     assert [request["stop_ids"] for request in requests] == [{1, 2}] * 2
 
 
 def test_eval_shows_the_first_responses_and_their_own_problems(evaluated):
-    """--show 2: question, first response, its reward and the right answer, of each mode."""
-    _, printed = evaluated("--problems", 4, "-k", 2, "--show", 2)
-    shown = [
-        f"\n--- {p.problem}\n\\boxed{{{p.answer}}}\n--- reward 1, the answer is {p.answer}\n"
-        for p in load_first("test")[:2]
+    """--show 2: of two problems the right answer and, of each mode, the first response."""
+    requests, printed = evaluated("--problems", 4, "-k", 2, "--show", 2)
+    tokens = [len(request["rollouts"][2].response_ids) for request in requests]
+    first, second = printed.split("\n--- ")[1:]
+    p = load_first("test")[1]
+    assert second.splitlines() == [
+        f"{p.problem} (the answer is {p.answer})",
+        "",
+        f"thinking: right, answer {p.answer}, {tokens[0]} tokens",
+        f"\\boxed{{{p.answer}}}",
+        "",
+        f"thinking-free: right, answer {p.answer}, {tokens[1]} tokens",
+        f"\\boxed{{{p.answer}}}",
     ]
-    for part in shown:
-        assert printed.count(part) == 2
-    assert printed.count("---") == 8
+    assert first.startswith(load_first("test")[0].problem)
 
 
 def test_eval_prints_avg_and_pass_at_k(evaluated):

@@ -314,7 +314,9 @@ def test_what_was_chosen_stays():
 def test_a_chosen_budget_beyond_the_context_names_its_option(name, value):
     given = {name: value}
     flag = "--" + name.replace("_", "-")
-    with pytest.raises(ValueError, match=f"{flag} {value} .* 7680 tokens beside a prompt"):
+    with pytest.raises(
+        ValueError, match=f"{flag} {value} .* context of 8192 tokens. Give at most 7680"
+    ):
         fit_budgets(Config(model="some/model", **given), given, with_context(8192))
 
 
