@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ["tfpi", "thinkfree", "grpo", "logprobs", "rollout", "cache", "reward", "eval"]
 CONCEPTS += ["problems", "distill"]
-FOLDERS = (".", "support", "bench", "examples")
+FOLDERS = (".", "support", "bench", "examples", "assignments")
 PATHS = [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py")]
 
 

@@ -1,0 +1,267 @@
+"""The assignments themselves: is what is handed out blank, what is right right, and is every known
+mistake told by its name?
+"""
+
+import ast
+import json
+import types
+
+import grade
+import make
+import packs
+import planting
+import pytest
+import running
+import wrong
+from checking import close, grading_tests, name_mistake, run_tests, share
+from table import BY_NUMBER, TABLE
+
+CODE = [row for row in TABLE if row.functions]
+ANSWERS = [row for row in TABLE if not row.functions]
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def ids(row):
+    return row.stem
+
+
+def right(row, seed):
+    return packs.right_values(row.number, seed)
+
+
+def wrongs(row, seed):
+    return packs.wrong_values(row.number, seed)
+
+
+def marks_of(row, tree, seeds=(0, 1), file=None):
+    """What the grader says of a tree, without a process of its own."""
+    sets = [running.run_planted(row, tree, seed, file) for seed in seeds]
+    return grade.judge(grade.Marks(row), sets, [right(row, seed) for seed in seeds], seeds[0])
+
+
+def tree_of(row, source):
+    return planting.cut(source, row.functions)
+
+
+def with_body(row, body):
+    """The row's functions, all with this body."""
+    text = (planting.ROOT / row.file).read_text()
+    return tree_of(row, planting.replace_bodies(text, dict.fromkeys(row.functions, body)))
+
+
+@pytest.mark.parametrize("row", TABLE, ids=ids)
+def test_a_row_is_whole(row):
+    """A text of one screen, minutes, three hints, points that are ten together."""
+    text = row.path("text").read_text()
+    assert text.startswith(f"# Assignment {row.number}: {row.title[0].lower()}{row.title[1:]}\n")
+    assert f"*{row.minutes} minutes" in text and len(text.splitlines()) <= 50
+    assert len(row.hints) == 3 and all(row.hints)
+    assert sum(row.points.values()) == 10
+    assert set(row.points) == set(grading_tests(running.tests_module(row)))
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_a_blank_fails_in_its_own_words(row):
+    """Each grading test, with NotImplementedError and nothing else."""
+    text = planting.blank((planting.ROOT / row.file).read_text(), row)
+    outcomes = running.run_planted(row, tree_of(row, text), 0)
+    for outcome in outcomes.values():
+        assert outcome["error"]["type"] == "NotImplementedError"
+        assert outcome["error"]["message"].startswith(f"assignment {row.number}: write ")
+    marks = marks_of(row, tree_of(row, text))
+    assert marks.points == 0 and "Not written yet" in marks.sentence
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_the_projects_own_answer_is_right(row):
+    """With five sets of numbers: what the slow loops say, and all ten points."""
+    for seed in SEEDS:
+        for name, outcome in right(row, seed).items():
+            assert outcome["error"] is None, (name, outcome["error"])
+            for entry in outcome["entries"]:
+                assert close(entry["got"], entry["right"], entry["rtol"]), (name, entry)
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_another_right_answer_is_right(row):
+    """Written in another way, with helpers beside it."""
+    source = wrong.load(row).RIGHT
+    marks = marks_of(row, ast.parse(source), SEEDS[:2])
+    assert marks.points == 10, marks.lines
+
+
+SLOW = pytest.mark.slow
+QUICKLY = [pytest.param(row, marks=SLOW if row.seconds > 50 else []) for row in CODE]
+
+
+@pytest.mark.parametrize("row", QUICKLY, ids=[row.stem for row in CODE])
+def test_each_known_mistake_fails_with_its_own_name(row):
+    """And is taken for no other; at least six, zeros among them."""
+    values, hints = wrongs(row, 0)
+    assert len(values) >= 6 and "zeros" in values
+    for name, variants in values.items():
+        for outcomes in variants:
+            assert any(share(outcomes[t], right(row, 0)[t]) < 1 for t in right(row, 0)), name
+            assert name_mistake(outcomes, right(row, 0), values)[0] == name
+            same = [
+                other
+                for other in values
+                if name_mistake(outcomes, right(row, 0), {other: values[other]})[0]
+            ]
+            assert same == [name]
+        assert len(hints[name]) > 20
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_every_row_of_the_mutants_is_a_known_mistake(row):
+    """Or says why no grading test can see it."""
+    known = wrong.load(row)
+    names = {mutant.name for mutant in wrong.mutants_of(row)}
+    assert names == set(known.HINTS) | set(known.SKIPPED)
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+@pytest.mark.parametrize("body", ["return 0.0", "return None", "return 1, 1", "return [0.5]"])
+def test_a_constant_gets_nothing(row, body, monkeypatch):
+    monkeypatch.setattr(grade, "wrong_values", lambda number, seed: ({}, {}))
+    marks = marks_of(row, with_body(row, body))
+    assert marks.points == 0
+
+
+@pytest.mark.parametrize("row", ANSWERS, ids=ids)
+def test_answers_are_marked(row, tmp_path):
+    """Perfect ones get all points, none get none, and each known wrong one less than all."""
+    known = wrong.load(row)
+
+    def points(answers):
+        file = tmp_path / row.file
+        file.write_text(json.dumps(answers))
+        outcomes = running.run_here(row, 0, file, tmp_path)
+        return grade.judge(grade.Marks(row), [outcomes] * 2, [outcomes] * 2, 0).points
+
+    assert points(known.right_answers(0)) == pytest.approx(10)
+    assert points({}) == 0
+    assert [name for name, answers in known.WRONG_ANSWERS if points(answers) > 9.9] == []
+
+
+# --------------------------------------------------------------------------------------------------
+# The hand-out, and grading in a process of its own
+
+
+@pytest.fixture(scope="session")
+def handout(tmp_path_factory):
+    """All assignments, handed out."""
+    folder = tmp_path_factory.mktemp("class") / "handout"
+    make.main(["all", "--out", str(folder)])
+    return folder
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def own_lines(row):
+    """Lines of the functions' bodies, but for those that other code of the project has, too."""
+    text = (planting.ROOT / row.file).read_text()
+    lines = text.splitlines()
+    bodies = []
+    for node in ast.parse(text).body:
+        if getattr(node, "name", "") in row.functions:
+            first, last = planting.body_lines(node)
+            bodies += [line.strip() for line in lines[first - 1 : last]]
+    bodies = [line for line in bodies if len(line) > 20]
+    blanked = make.blanked(CODE)
+    paths = [path for pattern in make.COPIED[:2] for path in planting.ROOT.glob(pattern)]
+    others = {path.relative_to(planting.ROOT).as_posix(): path.read_text() for path in paths}
+    found = [line for line in bodies if line not in "\n".join((others | blanked).values())]
+    assert 2 * len(found) >= len(bodies)
+    return found
+
+
+def test_nothing_of_the_solution_is_handed_out(handout):
+    """No line of a function's body, no table of mutants, no tests, no history, no cache."""
+    names = {path.relative_to(handout).as_posix() for path in files_of(handout)}
+    assert not [n for n in names if n.startswith(("tests/", "bench/", ".git")) or "wrong" in n]
+    assert not [n for n in names if n.endswith(".pyc") or n == "README.md"]
+    assert "class Sampler" not in (handout / "rollout.py").read_text()
+    texts = {path: path.read_text(errors="replace") for path in files_of(handout)}
+    for row in CODE:
+        lines = own_lines(row)
+        leaks = [(p.name, line) for p, text in texts.items() for line in lines if line in text]
+        assert leaks == []
+
+
+def answered(handout, folder, number, source, seconds=None):
+    """A copy of what is handed out that matters to the grader, with an answer."""
+    row = BY_NUMBER[number]
+    (folder / "assignments").mkdir(parents=True)
+    (folder / packs.HANDOUT).write_text((handout / packs.HANDOUT).read_text())
+    text = (handout / row.file).read_text()
+    (folder / row.file).write_text(planting.replace_bodies(text, source))
+    return grade.grade(row, folder, 0, 5, seconds)
+
+
+@pytest.mark.parametrize(
+    "body, said",
+    [
+        ("import sys\nsys.exit(0)", "ends the program"),
+        ("import os\nos._exit(0)", "ended the process"),
+        ("return torch.zeros(()), torch.zeros(())", "the same, whatever it is given"),
+        ("return (", "is no Python"),
+    ],
+)
+def test_what_gets_nothing_gets_a_sentence(handout, tmp_path, body, said):
+    """sys.exit, zeros, a syntax error: no points, one sentence, no traceback."""
+    marks = answered(handout, tmp_path / "student", 7, {"policy_loss": body})
+    assert marks.points == 0 and said in marks.sentence and marks.sentence.count("\n") == 0
+
+
+def test_a_hang_is_ended(handout, tmp_path):
+    """With all that it started; no points, one sentence."""
+    body = "while True:\n    pass"
+    marks = answered(handout, tmp_path / "student", 7, {"policy_loss": body}, seconds=1)
+    assert marks.points == 0 and "took longer than 1 s" in marks.sentence
+
+
+def test_a_full_memory_is_the_students_own_line(handout, tmp_path):
+    """The grader's machine goes on; the line is named."""
+    body = "grown = bytearray(10**12)\nreturn grown"
+    marks = answered(handout, tmp_path / "student", 7, {"policy_loss": body})
+    shown = "\n".join(marks.lines)
+    assert marks.points == 0 and "MemoryError" in shown and "bytearray(10**12)" in shown
+
+
+def test_edited_tests_have_no_effect(handout, tmp_path):
+    """Of a student's folder nothing but the function is looked at."""
+    folder = tmp_path / "student"
+    (folder / "assignments").mkdir(parents=True)
+    for name in ("checking.py", "test_07_clipped_loss.py", "conftest.py"):
+        (folder / "assignments" / name).write_text("raise SystemExit")
+    (folder / "grpo.py").write_text((handout / "grpo.py").read_text())
+    assert "Not written yet" in grade.grade(BY_NUMBER[7], folder, 0, 5).sentence
+
+
+@pytest.mark.parametrize("row", CODE, ids=ids)
+def test_the_hand_outs_tests_need_no_solution(row, handout):
+    """Without their slow loops they record the same: compared with the values in the hand-out."""
+    module = types.ModuleType("cut")
+    text = (handout / "assignments" / row.path("test").name).read_text()
+    exec(compile(text, "cut", "exec"), vars(module))
+    pack = json.loads((handout / packs.HANDOUT).read_text())["packs"][str(row.number)]
+    for seed, rights in pack["right"].items():
+        outcomes = run_tests(module, int(seed))
+        assert [test for test in rights if share(outcomes[test], rights[test]) < 1] == []
+
+
+def test_the_hand_out_grades_itself(handout, tmp_path, capsys):
+    """Without solution and mistakes it says what the project says, from recorded values."""
+    row = BY_NUMBER[7]
+    values, hints = wrongs(row, 0)
+    pack = json.loads((handout / packs.HANDOUT).read_text())["packs"]["7"]
+    assert set(pack["wrong"]) == set(values) and pack["hints"] == hints
+    name = "eps_low and eps_high are swapped"
+    [found] = [m for m in wrong.mistakes(row) if m.name == name]
+    sets = [running.run_planted(row, found.tree, seed) for seed in (0, 1)]
+    rights = [pack["right"]["0"], pack["right"]["1"]]
+    assert name_mistake(sets[0], rights[0], pack["wrong"])[0] == name
+    assert share(sets[0]["test_before_the_first_step"], rights[0]["test_before_the_first_step"])
