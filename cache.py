@@ -1,172 +1,168 @@
-"""The sampler's keys and values, and how a decode step reads them.
+"""The sampler's keys and values, in pages that the rows share.
 
-    SlotCache         one preallocated (slots, kv_heads, length, head_dim) buffer a layer; each row
-                      writes at its own position, and none is padded
-    decode_attention  one new query a row against all its keys
-    DecodeGraphs      on CUDA, a decode step as one launch instead of hundreds
+A row owns as many pages of 64 tokens as it has written, so that memory goes to tokens that are
+there, not to budgets. Pages in use always stand in front, and a step reads these and nothing else
+(support/attention.py). Rows a, b and c:
 
-rollout.py tells the story; this file is where it is quick. Left out: a paged cache (a slot has room
-for the whole budget, of which a CPU only pays for what is written), windows, quantised keys.
+    page              1  2  3  4  5  6  7
+    owner             a  b  c  a  c  b  c
+    row b ends        a  .  c  a  c  .  c      its pages are free
+                      a  c  c  a  c  .  .      the last one moves into the gap
+
+Left out: pages that the rows of a group share, windows, quantised keys.
 """
 
-import warnings
-from contextlib import contextmanager
-
+import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
+
+from support.attention import attend_pages
+
+PAGE = 64  # tokens
+MASKED = -1e30  # a score; -inf would make NaN of a page that has no other
+FAR = 1 << 40  # the start of a page that nobody owns: beyond all positions
 
 
-class SlotCache:
-    """Keys and values of the live rows: a decode step's cache; attention layers call `update`."""
+class PagePool:
+    """Keys and values of the live rows: a decode step's cache; attention layers call `update`.
 
-    def __init__(self, slots, length):
-        self.slots = slots
-        self.length = length
-        # layer -> (slots, kv_heads, length, head_dim), made when the first prompts arrive
+    Room for `pages` pages, of up to `slots` rows of up to `length` tokens. Page 0 is nobody's.
+    """
+
+    def __init__(self, pages, slots, length, device):
+        self.pages = pages
+        self.used = 0  # pages 1 to used are owned
+        # layer -> (1 + pages, kv_heads, PAGE, head_dim), made when the first prompts arrive
         self.keys = {}
         self.values = {}
-        self.longest = 0  # no live row has written at or beyond it
-        self.cleared = 0  # live rows hold no leftovers before it
-        # Of the step that is being decoded: its rows (B,), and where each writes (B,).
-        self.rows = None
-        self.positions = None
+        # Who owns what is kept on the host; a step reads copies on the device.
+        self.table = np.zeros((slots, count_pages(length)), dtype=np.int64)  # a row's pages, or 0
+        self.owner = np.zeros(1 + pages, dtype=np.int64)  # a page's row
+        self.start = np.full(1 + pages, FAR)  # a page's first position in its row
+        self.copies = [torch.tensor(array, device=device) for array in self.arrays()]
+
+    def arrays(self):
+        return self.table, self.owner, self.start
 
     def buffers(self):
         return (*self.keys.values(), *self.values.values())
 
-    def admit(self, prefilled, rows, copies):
-        """Copies each prompt's prefilled cache to its group's rows.
+    def has_room(self, lengths):
+        """Whether there are pages for rows of these lengths (B,), none longer than the longest."""
+        return np.minimum(count_pages(lengths), self.table.shape[1]).sum() <= self.pages
 
-        Prompt i goes to the `copies` rows from rows.start + i * copies on.
-        """
+    def grow(self, lengths):
+        """Gives the first rows pages for `lengths` (B,) tokens; there must be enough."""
+        first = self.used + 1
+        owned = np.count_nonzero(self.table[: len(lengths)], axis=1)
+        wanted = count_pages(lengths)
+        for row in np.flatnonzero(wanted > owned):
+            columns = np.arange(owned[row], wanted[row])
+            pages = self.used + 1 + np.arange(len(columns))
+            self.table[row, columns] = pages
+            self.owner[pages] = row
+            self.start[pages] = columns * PAGE
+            self.used += len(pages)
+        if self.used >= first:
+            for buffer in self.buffers():  # a masked key has weight 0, but 0 * NaN is NaN
+                buffer[first : self.used + 1] = 0
+
+    def admit(self, prefilled, first, source):
+        """Copies a prefilled cache: row first + i goes on from its sequence source[i]."""
         width = prefilled.layers[0].keys.shape[2]
-        self.clear(rows.start, width)
-        self.longest = max(self.longest, width)
-        for layer, source in enumerate(prefilled.layers):
-            # new: (prompts, kv_heads, P, head_dim)
-            for store, new in ((self.keys, source.keys), (self.values, source.values)):
+        columns = count_pages(width)
+        pages = self.table[first : first + len(source), :columns]
+        rows, columns_used = np.nonzero(pages)
+        target = pages[rows, columns_used]
+        for layer, found in enumerate(prefilled.layers):
+            for store, new in ((self.keys, found.keys), (self.values, found.values)):
                 if layer not in store:
-                    shape = (self.slots, new.shape[1], self.length, new.shape[3])
+                    shape = (1 + self.pages, new.shape[1], PAGE, new.shape[3])
                     store[layer] = new.new_empty(shape)
-                store[layer][rows, :, :width] = new.repeat_interleave(copies, dim=0)
-                store[layer][rows, :, width : self.cleared] = 0
+                    store[layer][0] = 0
+                padded = F.pad(new, (0, 0, 0, columns * PAGE - width))
+                cut = padded.unflatten(2, (columns, PAGE))  # (B, kv_heads, columns, PAGE, D)
+                store[layer][target] = cut[source[rows], :, columns_used]
 
-    def clear(self, live, length):
-        """Zeros the live rows a little ahead of `length`.
-
-        A masked position has weight 0, but 0 * NaN is NaN. On a CPU, what is never cleared is never
-        in memory: the budget costs nothing until responses are that long.
-        """
-        if length > self.cleared:
-            end = min(self.length, length + 64)
+    def release(self, rows):
+        """Takes the rows' pages; the last pages in use move into the gaps."""
+        freed = self.table[rows]
+        freed = freed[freed > 0]
+        self.table[rows] = 0
+        before = self.used
+        self.used -= len(freed)
+        gaps = freed[freed <= self.used]
+        moved = np.setdiff1d(np.arange(self.used + 1, before + 1), freed)
+        self.owner[gaps] = self.owner[moved]
+        self.start[gaps] = self.start[moved]
+        self.table[self.owner[gaps], self.start[gaps] // PAGE] = gaps
+        self.owner[self.used + 1 : before + 1] = 0
+        self.start[self.used + 1 : before + 1] = FAR
+        if len(gaps):
             for buffer in self.buffers():
-                buffer[:live, :, self.cleared : end] = 0
-            self.cleared = end
+                buffer[gaps] = buffer[moved]
 
     def move(self, sources, targets):
-        for buffer in self.buffers():
-            buffer[targets, :, : self.longest] = buffer[sources, :, : self.longest]
+        """Rows get other numbers; their pages stay where they are."""
+        self.table[targets] = self.table[sources]
+        self.table[sources] = 0
+        for row in targets:
+            pages = self.table[row]
+            self.owner[pages[pages > 0]] = row
 
-    def step(self, positions, longest):
-        """Prepares a decode step of rows 0..B at `positions` (B,), all of them before `longest`."""
-        self.clear(len(positions), longest)
-        self.positions = positions
-        self.longest = longest
-        self.rows = torch.arange(len(positions), device=positions.device)
+    def upload(self):
+        for copy, array in zip(self.copies, self.arrays()):
+            copy.copy_(torch.from_numpy(array))
+
+    def step(self, positions, pages, columns):
+        """Prepares a decode step of rows 0..B at `positions` (B,): what all layers share.
+
+        All pages in use are among the first `pages`, and no row has more than `columns`.
+        """
+        table, owner, start = self.copies
+        self.place = (
+            table[: len(positions)].gather(1, positions[:, None] // PAGE)[:, 0],
+            positions % PAGE,
+        )
+        self.table_read = table[: len(positions), :columns]
+        self.owner_read = owner[:pages]
+        at = start[:pages, None] + torch.arange(PAGE, device=positions.device)
+        self.mask = torch.zeros(at.shape, device=positions.device)
+        self.mask.masked_fill_(at > positions[self.owner_read, None], MASKED)
+        self.mask = self.mask[:, None, None]  # (pages, 1, 1, PAGE)
 
     def update(self, key, value, layer, *args, **kwargs):
-        """Writes (B, kv_heads, 1, head_dim) at each row's position; returns all keys and values."""
+        """Writes (B, kv_heads, 1, D) at each row's position; returns the pages that are read."""
+        pages, places = self.place
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):
             # Under autocast, prefill may have kept a wider type.
-            store[self.rows, :, self.positions] = new[:, :, 0].to(store.dtype)
-        live = len(self.rows)
-        keys = self.keys[layer][:live, :, : self.longest]
-        values = self.values[layer][:live, :, : self.longest]
-        return keys, values
+            store[pages, :, places] = new[:, :, 0].to(store.dtype)
+        read = slice(len(self.owner_read))
+        return self.keys[layer][read], self.values[layer][read]
 
     def get_seq_length(self, layer=0):
-        return self.longest
+        return 0
+
+    def attend(self, module, query, key, value, attention_mask, scaling, **kwargs):
+        """What layers call instead of their attention: (B, 1, heads, D), and no weights."""
+        pages = (key, value, attention_mask, self.owner_read, self.table_read)
+        return attend_pages(query[:, :, 0], *pages, scaling)[:, None], None
 
 
-def decode_attention(module, query, key, value, attention_mask, scaling, **kwargs):
-    """Attention of one new token a row: (B, 1, heads, D), and no weights, as transformers wants it.
+def count_pages(tokens):
+    return -(-tokens // PAGE)
 
-    query (B, heads, 1, D); key, value (B, kv_heads, L, D); attention_mask (B, 1, 1, L), added. The
-    heads that share a key/value head go through one product, so that the cache is read once and
-    never repeated. In fp32, two batched products and a softmax are twice as quick on a CPU as the
-    fused kernel, which is made for long queries; in bf16 they would round the scores, which the
-    fused kernel keeps in fp32.
+
+def fit_pages(keys, slots, longest):
+    """How many pages to have for up to `keys` tokens, in `slots` rows of up to `longest`.
+
+    Raises ValueError where one such row has no room.
     """
-    batch, heads, _, width = query.shape
-    grouped = query.reshape(batch, key.shape[1], -1, width)  # (B, kv_heads, heads / kv_heads, D)
-    if query.dtype == torch.float32:
-        scores = torch.matmul(grouped, key.transpose(2, 3))  # (B, kv_heads, heads / kv_heads, L)
-        scores.mul_(scaling).add_(attention_mask)
-        output = torch.matmul(scores.softmax(dim=-1), value)
-    else:
-        mask = attention_mask.to(query.dtype)
-        output = F.scaled_dot_product_attention(grouped, key, value, mask, scale=scaling)
-    return output.reshape(batch, 1, heads, width), None
-
-
-AttentionInterface.register("decode", decode_attention)
-
-
-@contextmanager
-def attention(model, name):
-    """The model with another attention function for a while."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
-
-
-class DecodeGraphs:
-    """A decode step as CUDA graphs: one launch a step, where a small batch waits for hundreds.
-
-    A graph has fixed shapes, so rows and length are rounded up to powers of two, and a few graphs
-    serve a whole batch. The rows beyond the live ones compute what nobody reads, in slots that the
-    next prompt overwrites.
-    """
-
-    def __init__(self, decode, slots, length):
-        self.decode = decode
-        self.most = (slots, length)
-        self.graphs = {}  # (rows, length) -> a function that gives the logits (rows, V)
-        self.pool = None  # memory that all graphs share
-
-    def capture(self, shape):
-        # First without a graph, which makes what a graph cannot: workspaces, autocast's weights. A
-        # step that is done twice is harmless.
-        self.decode(*shape)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
-            logits = self.decode(*shape)
-        self.pool = graph.pool()
-
-        def replay():
-            graph.replay()
-            return logits
-
-        return replay
-
-    def __call__(self, rows, longest):
-        """What decode(rows, longest) returns: logits (rows, V)."""
-        powers = [1 << (n - 1).bit_length() for n in (rows, longest)]
-        shape = tuple(map(min, powers, self.most))
-        if shape not in self.graphs:
-            try:
-                self.graphs[shape] = self.capture(shape)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:  # a model that waits for the device in its forward, say
-                warnings.warn(f"decoding without a CUDA graph, hence slower: {error}")
-                self.graphs[shape] = lambda: self.decode(*shape)
-        return self.graphs[shape]()[:rows]
-
-
-def use_graphs(device):
-    return device.type == "cuda"
+    one = count_pages(longest)
+    pages = int(min(keys / PAGE, slots * one))
+    if pages < one:
+        raise ValueError(
+            f"one response may have {longest} keys, and there is room for {max(0, pages) * PAGE}. "
+            "Lower the budget, or use a smaller model."
+        )
+    return pages

@@ -1,7 +1,8 @@
 """Evaluation: avg@k, pass@k, tokens, truncation, with thinking (prompt x) and without (prompt x').
 
     python eval.py --model models/small                   # both modes, the bundled test split
-    python eval.py --model runs/small/stage3 -k 8 --show 3
+    python eval.py --model runs/small/stage3 -k 8 --show 3    # and what it writes, side by side
+    python eval.py --ask "What is 3/4 of 84?"                  # a question of your own
     python eval.py --model qwen3-4b --temperature 0.6 --top-p 0.95 --top-k 20    # as the authors do
 
 avg@k is the mean accuracy over k samples a problem, as in the paper's tables; its standard error is
@@ -11,7 +12,6 @@ thinking-mode response whose thinking block is empty is thinking-free in disguis
 benchmarks that are not problems with exact answers.
 """
 
-import argparse
 import math
 import re
 import sys
@@ -21,24 +21,19 @@ import numpy as np
 from tqdm import tqdm
 from transformers.utils import logging
 
-from problems import drop_copies, load_problems, load_split
-from reward import grade
-from rollout import check_request, generate, stream_seed
-from support.config import MODES, MOST_SAMPLES, TEMPERATURES, Config, find_settings
+from problems import Problem, drop_copies, load_problems, load_split
+from reward import extract_answer, grade
+from rollout import generate, stream_seed
+from support.config import MODES, Config, find_settings
 from support.disk import write_json
+from support.eval_options import check_arguments, parse_arguments
 from support.files import new_file
 from support.memory import memory_advice
-from support.model import ModelError, autocast, check_device, default_device, load_model
-from support.options import (
-    LARGEST,
-    LARGEST_SEED,
-    SMALLEST,
-    Parser,
-    check_number,
-    check_options,
-    expand,
-)
+from support.model import ModelError, autocast, check_request, load_model
+from support.plan import fit_budgets
 from support.report import format_row
+from support.samples import KEPT, Sample, Shown, find_marks
+from support.show import show
 from support.terminal import calm_streams, say, say_above, visible
 from thinkfree import check_prompts, describe_prompts, render_all
 
@@ -183,8 +178,8 @@ def summarise(tokenizer, groups):
     return result
 
 
-def evaluate(run, problems, thinking, samples, label):
-    """One mode of the run's model as it is now, at the full budget: what summarise returns.
+def sample_mode(run, problems, thinking, samples, label):
+    """Graded groups of one mode of the run's model as it is now, at the full budget.
 
     Random streams are the same each time, so that two measurements of the same problems compare
     like with like.
@@ -201,8 +196,12 @@ def evaluate(run, problems, thinking, samples, label):
     }
     prompts = render_all(run.tokenizer, problems, config.instruction, thinking)
     golds = [p.answer for p in problems]
-    groups = sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
-    return summarise(run.tokenizer, groups)
+    return sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
+
+
+def evaluate(run, problems, thinking, samples, label):
+    """What summarise says of sample_mode's groups."""
+    return summarise(run.tokenizer, sample_mode(run, problems, thinking, samples, label))
 
 
 def evaluate_both(run, name):
@@ -216,81 +215,63 @@ def evaluate_both(run, name):
         "flops": state.flops,
     }
     problems = run.test[: config.eval_problems]
+    firsts = {}
     for mode in MODES:
         thinking = mode == "thinking"
-        entry[mode] = evaluate(run, problems, thinking, config.eval_samples, f"test, {name}")
+        groups = sample_mode(run, problems, thinking, config.eval_samples, f"test, {name}")
+        entry[mode] = summarise(run.tokenizer, groups)
+        firsts[mode] = [first for first, *_ in groups[:KEPT]]
         say_above(format_row(name, mode, entry[mode]))
     state.evaluations.append(entry)
+    run.keep_samples(name, first_samples(problems, firsts))
+
+
+def first_samples(problems, firsts):
+    """The problems with their first rollouts, {mode: one a problem}, for whoever looks at them."""
+    shown = []
+    for problem, *rollouts in zip(problems, *firsts.values()):
+        samples = dict(zip(firsts, map(make_sample, rollouts)))
+        shown.append(Shown(problem.problem, problem.answer, samples))
+    return shown
+
+
+def make_sample(rollout):
+    answer = extract_answer(rollout.text)
+    marks = find_marks(rollout.text, VERIFICATION, answer)
+    size = len(rollout.response_ids)
+    return Sample(rollout.text, size, rollout.finished, rollout.correct, answer, marks)
 
 
 # --------------------------------------------------------------------------------------------------
 # The command line
 
 
-def parse_arguments(argv):
-    parser = Parser(
-        description="Evaluate a model with and without thinking.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--model", default="small", help="small, a preset of tfpi.py, a hub id, or a folder")
-    add("--mode", default="both", choices=("thinking", "thinking-free", "both"))
-    add("-k", type=int, default=8, help="samples a problem")
-    add("--data", help="your own problems (see problems.py); without it, the bundled test split")
-    add("--problems", type=int, default=250, help="how many of them, from the first on")
-    add("--budget", type=int, help="in tokens; without it, that of the model's preset or run")
-    add(
-        "--temperature",
-        type=float,
-        help="0 takes the likeliest token; without it, that of the model's preset or run",
-    )
-    add("--top-k", type=int, default=0, help="draw from the likeliest so many tokens; 0: all")
-    add(
-        "--top-p",
-        type=float,
-        default=1.0,
-        help="draw from the likeliest tokens of so much probability; 1: all",
-    )
-    add("--seed", type=int, default=0, help="seed of the random streams")
-    add(
-        "--slots",
-        type=int,
-        default=256,
-        help="responses sampled at once; lower it when memory runs out",
-    )
-    add("--device", default=default_device(), help="cpu, cuda or mps")
-    add("--show", type=int, default=0, help="print this many sample responses a mode")
-    add("--json", help="write all results to this file, which must not exist yet")
-    return parser.parse_args(argv)
-
-
-def check_arguments(args):
-    """Raises ValueError, naming the option, for values that nothing can be measured with."""
-    counts = dict.fromkeys(("problems", "slots", "budget"), (1, LARGEST))
-    counts |= dict.fromkeys(("show", "top_k"), (0, LARGEST))
-    counts |= {"k": (1, MOST_SAMPLES), "seed": (0, LARGEST_SEED)}
-    check_options(args, counts | {"top_p": (SMALLEST, 1.0)})
-    if args.temperature:
-        check_number("temperature", args.temperature, *TEMPERATURES)
-    args.model = expand(args.model)
-    args.data = expand(args.data)
-    check_device(args.device)
+def find_problems(args):
+    if args.ask:
+        return [Problem(args.ask, "")]
+    problems = drop_copies(load_problems(args.data)) if args.data else load_split("test")
+    return problems[: args.problems]
 
 
 def evaluate_folder(args):
-    """Evaluates the model that the arguments name, and prints it: all that --json writes."""
+    """Evaluates the model that the arguments name, and prints it: all that --json writes.
+
+    With --ask it measures nothing.
+    """
     settings = find_settings(args.model)
     source = settings.pop("model")
-    config = Config(**settings)
-    args.budget = args.budget or config.full_budget
+    config = Config(**(settings | {"model": args.model}))
     if args.temperature is None:
         args.temperature = config.temperature
     modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
-    problems = drop_copies(load_problems(args.data)) if args.data else load_split("test")
-    problems = problems[: args.problems]
+    problems = find_problems(args)
     model, tokenizer, stop_ids = load_model(source, args.device)
     check_prompts(tokenizer)
     say("\n".join(describe_prompts(tokenizer, stop_ids)))
+    if not args.budget:
+        if lowered := fit_budgets(config, {}, model.config):
+            say(lowered)
+        args.budget = config.full_budget
     wanted = [(mode == "thinking", args.budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]
@@ -305,14 +286,16 @@ def evaluate_folder(args):
         "slots": args.slots,
     }
     measured = {"options": vars(args) | {"instruction": config.instruction}}
+    firsts = {}
     for mode in modes:
         prompts = render_all(tokenizer, problems, config.instruction, mode == "thinking")
         groups = sample_and_grade(model, tokenizer, prompts, golds, label=mode, **options)
-        measured[mode] = summarise(tokenizer, groups) | {"pass_at": pass_rates(groups)}
-        print_mode(mode, measured[mode])
-        for problem, (first, *_) in zip(problems[: args.show], groups):
-            say(f"\n--- {problem.problem}\n{first.text}")
-            say(f"--- reward {first.reward:.0f}, the answer is {problem.answer}")
+        firsts[mode] = [first for first, *_ in groups[: args.show]]
+        if not args.ask:
+            measured[mode] = summarise(tokenizer, groups) | {"pass_at": pass_rates(groups)}
+            print_mode(mode, measured[mode])
+    for one in first_samples(problems, firsts):
+        show(one.problem, one.gold, one.samples)
     return measured
 
 

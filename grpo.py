@@ -22,6 +22,7 @@ import torch
 from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
 from support.memory import memory_advice
 from support.model import autocast
+from support.offload import gradients, loss_scale, lower_scale
 from support.recompute import recomputed
 
 MAX_GRAD_NORM = 1.0
@@ -142,16 +143,16 @@ def update(model, optimizer, rollouts, config, budget=None):
     for indices in np.array_split(np.arange(len(rollouts)), parts) if parts else []:
         optimizer.zero_grad(set_to_none=True)
         with autocast(model), recomputed(model, config.recompute):
-            metrics = accumulate_gradient(model, [rollouts[i] for i in indices], config, budget)
-        # The optimizer's are the fp32 ones, wherever they lie.
-        parameters = optimizer.param_groups[0]["params"]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
-        metrics["grad_norm"] = norm.item()
+            minibatch = [rollouts[i] for i in indices]
+            scale = loss_scale(optimizer)
+            metrics = accumulate_gradient(model, minibatch, config, budget, scale)
+        metrics["grad_norm"] = clip_gradients(gradients(optimizer)).item()
         if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()
             taken.append(metrics)
         else:
             skipped += 1
+            lower_scale(optimizer)
     optimizer.zero_grad()  # the sampler has use for their memory
     names = ("loss", "clipped", "logprob_gap", "shared_prompts", "grad_norm")
     means = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
@@ -159,10 +160,21 @@ def update(model, optimizer, rollouts, config, budget=None):
     return means | {"updates": len(taken), "skipped": skipped}
 
 
-def accumulate_gradient(model, minibatch, config, budget):
-    """Makes the gradient of one minibatch's loss, micro-batch by micro-batch: a dict of metrics."""
+def clip_gradients(gradients):
+    """Scales them all, in place, to a common norm of MAX_GRAD_NORM at most; the norm before."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    for gradient in gradients:
+        gradient *= (MAX_GRAD_NORM / (norm + 1e-6)).clamp(max=1.0)
+    return norm
+
+
+def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
+    """Makes the gradient of one minibatch's loss, micro-batch by micro-batch: a dict of metrics.
+
+    scale: what the loss is multiplied with, where its gradient would be too small for fp16.
+    """
     lengths = [len(rollout.response_ids) for rollout in minibatch]
-    weights = token_weights(lengths, config.normalizer, budget).split(lengths)
+    weights = (scale * token_weights(lengths, config.normalizer, budget)).split(lengths)
     share_prompts = sharing_pays(minibatch, config.micro_tokens)
     prompts = SharedPrompts(model, minibatch) if share_prompts else None
     find_states = prompts.states_after_prompts if prompts else partial(response_states, model)
@@ -186,7 +198,7 @@ def accumulate_gradient(model, minibatch, config, budget):
         # Summed, not averaged: the weights already carry the one global normaliser.
         loss.backward()
         share = len(tokens) / sum(lengths)
-        metrics["loss"] += loss.item()
+        metrics["loss"] += loss.item() / scale
         metrics["clipped"] += share * clipped.item()
         metrics["logprob_gap"] += share * gap.item()
     if prompts:

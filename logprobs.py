@@ -223,7 +223,10 @@ def project_chunks(
         if token_grad is None:
             continue
         # exps - sums * onehot is (probs - onehot) times sums; what scales a row is applied to the
-        # small matrices.
+        # small matrices. Not in fp16, in which such a sum overflows.
+        if hidden.dtype == torch.float16:
+            exps /= sums
+            sums = torch.ones_like(sums)
         factor = -token_grad(rows, logprobs[rows])[:, None] / (sums * temperature)  # (C, 1)
         spread = exps.scatter_add_(1, targets[rows, None], -sums).to(hidden.dtype)
         if grad_hidden is not None:

@@ -7,9 +7,10 @@ growing cache and rows that wait for the longest one, is done here with *slots*:
     prefill  a prompt runs once for its whole group, then its keys and values are copied to the
              group's slots
     decode   one token a step for all live rows, which always stand in the first slots
-    retire   a row that ends is replaced by the last live one
+    free     a row that ends is replaced by the last live one
     refill   when a quarter of the slots is free, the next groups of the queue move in, so a
              straggler never holds up the others
+    wait     when memory for keys is used up, the youngest row waits, and goes on later
 
 Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not
 depend on which other requests share its batch. Top-k and top-p are for evaluation alone: log-probs
@@ -18,6 +19,7 @@ one, so that its ratios to a truncated one would be wrong. Left out: beam search
 sliding-window layers, which the cache has no place for.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,9 +27,11 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from cache import DecodeGraphs, SlotCache, attention, use_graphs
-from support.memory import slots_that_fit
-from support.model import forward_hidden, longest_alike, pad_right
+from cache import PAGE, PagePool, count_pages, fit_pages
+from support.attention import attention
+from support.graphs import DecodeGraphs, use_graphs
+from support.memory import PREFILL, keys_that_fit
+from support.model import check_request, forward_hidden, pad_right
 
 
 @dataclass
@@ -46,35 +50,7 @@ class Rollout:
 
 
 # --------------------------------------------------------------------------------------------------
-# Requests and draws
-
-
-def check_request(model, prompts, max_new_tokens, temperature):
-    """Raises ValueError, naming the culprit, for a request that the sampler cannot serve."""
-    if max_new_tokens < 1:
-        raise ValueError(f"the response budget is {max_new_tokens}; it must be at least 1 token.")
-    if temperature < 0:
-        raise ValueError(f"the temperature is {temperature}; it must be 0 (greedy) or positive.")
-    if any(not prompt for prompt in prompts):
-        raise ValueError("a prompt is empty; it must have at least 1 token.")
-    longest = max(map(len, prompts))
-    context = getattr(model.config, "max_position_embeddings", None)
-    asked = f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed"
-    if context and longest + max_new_tokens > context:
-        raise ValueError(f"{asked} the model's context of {context}; lower the budget.")
-    limit, kind = longest_alike(model.config)
-    if limit and longest + max_new_tokens > limit:
-        raise ValueError(
-            f"{asked} {limit}, beyond which the model encodes all positions otherwise ({kind}); "
-            "lower the budget."
-        )
-    # Where the config lists no layer types, sliding_window decides.
-    windows = getattr(model.config, "sliding_window", None)
-    kinds = getattr(model.config, "layer_types", None)
-    if any(kind != "full_attention" for kind in kinds or []) or (windows and not kinds):
-        raise ValueError(
-            "the model has sliding-window or linear attention layers, not served here."
-        )
+# Draws
 
 
 def stream_seed(*numbers):
@@ -134,22 +110,33 @@ def sample_tokens(logits, uniforms, temperature, top_k=0, top_p=1.0):
 # The sampler
 
 
+@dataclass
+class Waiting:
+    """A sequence that is to run once, and the requests that go on from its end."""
+
+    ids: list[int]  # a prompt, and what was written before the row was put back
+    requests: list[int]
+    written: int = 0
+
+
 class Sampler:
-    """One call of `generate`: the queue of prompts, and the rows that are being written.
+    """One call of `generate`: the queue, and the rows that are being written.
 
     Live rows stand in the first slots. With groups of two and eight slots:
 
         slot                    0  1  2  3  4  5  6  7
         decode                  a  a  b  b  c  c  d  d      eight live rows, one token each a step
         three rows end          a  .  b  .  c  c  .  d
-        retire                  a  c  b  d  c  .  .  .      the last live rows move into the gaps
+        they are freed          a  c  b  d  c  .  .  .      the last live rows move into the gaps
         refill                  a  c  b  d  c  e  e  .      prompt e runs once, for both its rows
+        no page is left         a  c  b  d  c  e  .  .      the youngest waits, and goes on later
 
     A row serves one request: sample s of prompt p has number p * samples + s.
     """
 
-    def __init__(self, model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots):
+    def __init__(self, model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots, pages):
         self.model = model
+        self.project = model.get_output_embeddings()  # logits (B, V) of last states (B, H)
         self.device = model.device
         self.prompts = prompts
         self.samples = samples
@@ -158,93 +145,103 @@ class Sampler:
         self.seed = seed
         self.stops = torch.tensor(sorted(stop_ids), device=self.device)
         requests = len(prompts) * samples
+        groups = np.arange(requests).reshape(-1, samples).tolist()
+        self.queue = deque(map(Waiting, prompts, groups))
         self.slots = min(slots, requests)
-        self.cache = SlotCache(self.slots, max(map(len, prompts)) + self.budget)
-        self.queued = 0  # prompts that have moved in
+        length = max(map(len, prompts)) + self.budget
+        pages = min(pages, self.slots * count_pages(length))
+        self.cache = PagePool(pages, self.slots, length, self.device)
         self.live = 0  # rows that are being written
-        self.longest = 0  # keys of the longest live row; 0 when not known
-        # What is known of a row: its request, its last token, that token's position, how many
-        # tokens it has written, its random numbers.
-        self.request = self.zeros(self.slots)
-        self.token = self.zeros(self.slots)
-        self.position = self.zeros(self.slots)
-        self.written = self.zeros(self.slots)
-        self.uniforms = self.zeros(self.slots, self.budget, dtype=torch.float32)
+        zeros = partial(torch.zeros, device=self.device)
+        # What is known of a row: how many keys it has (on the host), its request, its last token,
+        # that token's position, how many tokens it has written, its random numbers.
+        self.keys = np.zeros(self.slots, dtype=np.int64)
+        self.request = zeros(self.slots, dtype=torch.long)
+        self.token = zeros(self.slots, dtype=torch.long)
+        self.position = zeros(self.slots, dtype=torch.long)
+        self.written = zeros(self.slots, dtype=torch.long)
+        self.uniforms = zeros(self.slots, self.budget)
         # What is known of a request.
-        self.tokens = self.zeros(requests, self.budget, dtype=torch.int32)
-        self.logprobs = self.zeros(requests, self.budget, dtype=torch.float32)
-        self.lengths = [0] * requests
-        self.finished = [False] * requests
-        self.next_logits = self.decode
-        if use_graphs(self.device):
-            self.next_logits = DecodeGraphs(self.decode, self.slots, self.cache.length)
-
-    def zeros(self, *shape, dtype=torch.long):
-        return torch.zeros(*shape, dtype=dtype, device=self.device)
-
-    def is_done(self):
-        return not self.live and self.queued == len(self.prompts)
+        self.tokens = zeros(requests, self.budget, dtype=torch.int32)
+        self.logprobs = zeros(requests, self.budget)
+        self.lengths = zeros(requests, dtype=torch.long)
+        self.finished = zeros(requests, dtype=torch.bool)
+        most = (self.slots, 1 + pages, count_pages(length))
+        graphs = use_graphs(self.device)
+        self.next_logits = DecodeGraphs(self.decode, most) if graphs else self.decode
 
     def step(self):
-        """New groups if a quarter of the slots is free, else one more token for all live rows."""
-        waiting = len(self.prompts) - self.queued
-        groups = min((self.slots - self.live) // self.samples, waiting)
-        if groups and self.live <= self.slots * 3 // 4:
-            return self.refill(groups)
+        """New rows if a quarter of the slots is free, else one more token for all live rows."""
+        if self.live <= self.slots * 3 // 4 and (entering := self.take_waiting()):
+            return self.refill(entering)
+        while not self.cache.has_room(self.keys[: self.live] + 1):
+            self.put_back(int(self.written[: self.live].argmin()))
+        self.keys[: self.live] += 1
         self.position[: self.live] += 1
-        # After a retirement the longest row is another one, and only the device knows which.
-        known = self.longest or int(self.position[: self.live].max())
-        self.longest = known + 1
-        return self.record(0, self.next_logits(self.live, self.longest))
+        self.cache.grow(self.keys[: self.live])
+        self.cache.upload()
+        columns = count_pages(int(self.keys[: self.live].max()))
+        return self.record(0, self.next_logits(self.live, 1 + self.cache.used, columns))
 
-    def refill(self, groups):
-        """Runs the next prompts, fills their groups' rows with them, and draws first tokens."""
-        logits, prefilled, ends = self.prefill(self.prompts[self.queued : self.queued + groups])
+    def take_waiting(self):
+        """Those at the queue's front that there is room for, with a page more for each row."""
+        taken = []
+        keys = self.keys[: self.live].tolist()
+        longest = 0
+        while self.queue:
+            ids = self.queue[0].ids
+            keys += [len(ids)] * len(self.queue[0].requests)
+            longest = max(longest, len(ids))
+            too_many = taken and (len(taken) + 1) * longest > PREFILL
+            if too_many or len(keys) > self.slots or not self.cache.has_room(np.add(keys, PAGE)):
+                break
+            taken.append(self.queue.popleft())
+        return taken
+
+    def refill(self, entering):
+        """Runs what waited, fills a row for each of its requests, and draws their next tokens."""
+        logits, prefilled, ends = self.prefill([waiting.ids for waiting in entering])
         first = self.live
-        self.live += groups * self.samples
+        source = np.repeat(np.arange(len(entering)), [len(w.requests) for w in entering])
+        requests = [request for waiting in entering for request in waiting.requests]
+        self.live += len(requests)
         rows = slice(first, self.live)
-        requests = range(self.queued * self.samples, (self.queued + groups) * self.samples)
-        self.queued += groups
-        self.longest = 0
-        self.cache.admit(prefilled, rows, self.samples)
-        self.request[rows] = torch.arange(requests.start, requests.stop, device=self.device)
-        self.position[rows] = ends.repeat_interleave(self.samples) - 1
-        self.written[rows] = 0
+        self.keys[rows] = [len(entering[i].ids) for i in source]
+        self.cache.grow(self.keys[: self.live])
+        self.cache.admit(prefilled, first, source)
+        self.request[rows] = torch.tensor(requests, device=self.device)
+        self.written[rows] = torch.tensor([entering[i].written for i in source], device=self.device)
+        source = torch.from_numpy(source).to(self.device)
+        self.position[rows] = ends[source] - 1
         drawn = np.stack([draw_uniforms(self.seed, i, self.budget) for i in requests])
         self.uniforms[rows] = torch.from_numpy(drawn).to(self.device)
-        return self.record(first, logits.repeat_interleave(self.samples, dim=0))
+        return self.record(first, logits[source])
 
-    def prefill(self, prompts):
-        """Logits (prompts, V) after each prompt, its keys and values, and its length (prompts,).
+    def prefill(self, sequences):
+        """Logits (B, V) after each sequence, its keys and values, and its length (B,).
 
         Pitfall: padding. Right padding under a causal mask: no real token sees a pad, and positions
         start at 0, so no attention mask is needed.
         """
-        ids, ends = pad_right(prompts, self.device)
+        ids, ends = pad_right(sequences, self.device)
         prefilled = DynamicCache()
         hidden = forward_hidden(self.model, ids, prefilled)
-        last = hidden[torch.arange(len(prompts), device=self.device), ends - 1]
+        last = hidden[torch.arange(len(sequences), device=self.device), ends - 1]
         return self.project(last), prefilled, ends
 
-    def decode(self, rows, length):
-        """Logits (rows, V) after the first rows' last tokens; no row has over `length` keys."""
+    def decode(self, rows, pages, columns):
+        """Logits (rows, V) after the first rows' last tokens; pages, columns: PagePool.step's."""
         positions = self.position[:rows]
-        self.cache.step(positions, length)
-        unseen = torch.arange(length, device=self.device) > positions[:, None]  # (B, L)
-        mask = torch.zeros(rows, 1, 1, length, device=self.device)
-        mask.masked_fill_(unseen[:, None, None], -torch.inf)
-        with attention(self.model, "decode"):
+        self.cache.step(positions, pages, columns)
+        with attention(self.model, self.cache.attend):
             hidden = forward_hidden(
                 self.model,
                 self.token[:rows, None],
                 self.cache,
                 position_ids=positions[:, None],
-                attention_mask=mask,
+                attention_mask=self.cache.mask,
             )
         return self.project(hidden[:, -1])
-
-    def project(self, hidden):
-        return self.model.get_output_embeddings()(hidden)
 
     def record(self, first, logits):
         """Draws and stores a token for each live row from `first` on; retires the rows that ended.
@@ -262,36 +259,45 @@ class Sampler:
         # The one wait for the device in a step without an end.
         ended = (stopped | (self.written[rows] == self.budget)).nonzero()[:, 0]
         if len(ended):
-            self.retire(ended + first, stopped[ended])
+            ended += first
+            request = self.request[ended]
+            self.lengths[request] = self.written[ended]
+            self.finished[request] = stopped[ended - first]
+            self.free(ended.tolist())
         return len(logits), len(ended)
 
-    def retire(self, ended, stopped):
-        """Frees the places of rows that ended; the last live rows move into the gaps."""
-        lengths = self.written[ended].tolist()
-        for request, length, stop in zip(self.request[ended].tolist(), lengths, stopped.tolist()):
-            self.lengths[request] = length
-            self.finished[request] = stop
-        places = ended.tolist()
+    def put_back(self, row):
+        """The row's request waits again, with what it has written; its random stream goes on."""
+        request = int(self.request[row])
+        written = int(self.written[row])
+        ids = self.prompts[request // self.samples] + self.tokens[request, :written].tolist()
+        self.queue.appendleft(Waiting(ids, [request], written))
+        self.free([row])
+
+    def free(self, places):
+        """Frees places of rows; the last live rows move into the gaps."""
+        self.cache.release(places)
         before = self.live
         self.live -= len(places)
-        self.longest = 0
         gaps = [row for row in places if row < self.live]
         if gaps:
             sources = sorted(set(range(self.live, before)) - set(places))
-            sources, gaps = torch.tensor([sources, gaps], device=self.device)
             self.cache.move(sources, gaps)
+            self.keys[gaps] = self.keys[sources]
+            sources, gaps = torch.tensor([sources, gaps], device=self.device)
             for state in (self.request, self.token, self.position, self.written, self.uniforms):
                 state[gaps] = state[sources]
 
     def rollouts(self):
         """All requests' rollouts, in the order of the requests."""
-        tokens = self.tokens.tolist()
-        logprobs = self.logprobs.tolist()
+        tokens = self.tokens.cpu()
+        logprobs = self.logprobs.cpu()
+        finished = self.finished.tolist()
         found = []
-        for i, length in enumerate(self.lengths):
+        for i, length in enumerate(self.lengths.tolist()):
             prompt = list(self.prompts[i // self.samples])
-            written = (tokens[i][:length], logprobs[i][:length])
-            found.append(Rollout(prompt, *written, self.finished[i]))
+            written = (tokens[i, :length].tolist(), logprobs[i, :length].tolist())
+            found.append(Rollout(prompt, *written, finished[i]))
         return found
 
 
@@ -308,28 +314,34 @@ def generate(
     seed=0,
     samples=1,
     slots=256,
+    keys=None,
     progress=None,
 ):
     """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt.
 
     Group g is [g * samples:(g + 1) * samples]. prompts: lists of token ids. stop_ids: every id that
     ends a response (a model may have several; the sampler, the loss mask and the `finished` flag
-    share this one set). slots bounds the batch, and so does the memory of a GPU, whatever the
-    number of prompts. progress, if given, is called with the numbers of new tokens and finished
-    responses after each step. Raises ValueError for a request that cannot be served.
+    share this one set). At most `slots` responses are written at once, and the keys of at most
+    `keys` tokens are kept; of as many as a GPU has memory for, if that is not given. progress, if
+    given, is called with the numbers of new tokens and finished responses after each step. Raises
+    ValueError for a request that cannot be served.
     """
     if not prompts:
         return []
     check_request(model, prompts, max_new_tokens, temperature)
     model.eval()
-    slots = min(slots, slots_that_fit(model, max(map(len, prompts)) + max_new_tokens))
+    prompt = max(map(len, prompts))
+    longest = prompt + max_new_tokens
+    if keys is None:
+        keys = keys_that_fit(model, slots, longest)
+    pages = fit_pages(keys, slots, longest)
     # A prompt's rows move in together. Where they are too many, it is run again for each part.
-    part = max(n for n in range(1, samples + 1) if samples % n == 0 and (n <= slots or n == 1))
+    at_once = min(slots, pages // count_pages(min(prompt + PAGE, longest)))
+    part = max(n for n in range(1, samples + 1) if samples % n == 0 and n <= at_once)
     prompts = [prompt for prompt in prompts for _ in range(samples // part)]
-    samples = part
     draw = partial(sample_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
-    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots)
-    while not sampler.is_done():
+    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, seed, part, slots, pages)
+    while sampler.live or sampler.queue:
         drawn, ended = sampler.step()
         if progress:
             progress(drawn, ended)

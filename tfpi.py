@@ -38,8 +38,8 @@ from grpo import dynamic_sampling, is_flat, sampler_gap, set_advantages, update
 from problems import load_data, take_problems
 from rollout import stream_seed
 from support.config import parse_arguments
+from support.forecast import show_plan
 from support.model import ModelError
-from support.plan import show_plan
 from support.report import describe, report
 from support.run import signals
 from support.start import new_run, resumed_run

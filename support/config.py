@@ -27,6 +27,8 @@ MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and
 RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
 NORMALIZERS = ("dapo", "grpo", "dr_grpo")
 WHETHER = ("auto", "yes", "no")
+OFFLOADS = ("auto", "yes", "all", "no")
+DTYPES = ("auto", "bf16", "fp16")
 # Samples of one prompt are drawn at once, whatever --slots says, and all of a step are kept.
 MOST_SAMPLES = 10_000
 MOST_PROMPTS = 1_000_000
@@ -137,9 +139,16 @@ class Config:
     )
     offload: str = option(
         "auto",
-        "yes: fp32 weights, gradients and Adam's moments are in the host's memory, and the device "
-        "has the weights in bf16; auto: on CUDA, where the plan says so",
-        choices=WHETHER,
+        "yes: fp32 weights and Adam's moments are in the host's memory, and the device has the "
+        "weights in --dtype; all: gradients are added up there, too; auto: on CUDA, where the plan "
+        "says so",
+        choices=OFFLOADS,
+    )
+    dtype: str = option(
+        "auto",
+        "what the model computes in where --offload is yes or all; auto: on CUDA bf16, or fp16 "
+        "where a card has none (a T4)",
+        choices=DTYPES,
     )
 
     eval_problems: int = option(
@@ -225,7 +234,7 @@ def find_settings(model):
         saved = asdict(read_json(folder.parent / "config.json", Config))
         # Not what told that run where and how to go, nor what its machine had room for.
         saved |= {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
-        return saved | {"recompute": "auto", "offload": "auto"}
+        return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}
     return {"model": model}
 
 
@@ -311,6 +320,10 @@ def check_config(config):
         if choices and value not in choices:
             raise ValueError(f"{flag(f.name)} {value} is not one of {', '.join(choices)}.")
     config.stage_budgets()
+    if config.dtype != "auto" and config.offload == "no":
+        raise ValueError(
+            f"--dtype {config.dtype} is for a working copy of the weights. Leave out --offload no."
+        )
     if config.eps_low >= 1:
         raise ValueError(f"--eps-low {config.eps_low} must be below 1: a ratio is never below 0.")
     check_device(config.device or default_device())

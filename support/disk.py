@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from support.files import flush
+from support.offload import loss_scale
 
 PARTIAL = ".partial"  # the name of what is being written, or removed
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
@@ -180,12 +181,17 @@ def save_optimizer(run, path):
     for (name, _), parameter in zip(run.model.named_parameters(), parameters):
         state = run.optimizer.state.get(parameter, {})
         tensors |= {f"{name}/{key}": value for key, value in state.items()}
+    if loss_scale(run.optimizer) > 1:
+        tensors["loss_scale"] = torch.tensor(run.optimizer.loss_scale)
     save_file(tensors, path)
 
 
 def load_optimizer(run, path):
     try:
         tensors = load_file(path)
+        scale = tensors.pop("loss_scale", torch.tensor(1.0)).item()
+        if scale > 1 and loss_scale(run.optimizer) > 1:
+            run.optimizer.loss_scale = scale
         whole = run.optimizer.state_dict()
         # There is no state before the first update.
         parameters = run.model.named_parameters() if tensors else []

@@ -1,29 +1,44 @@
 """Memory: what fits into it; running out of it is one sentence, with the way out."""
 
-import math
+import os
 from contextlib import contextmanager
 
 import torch
 
 FREE = 0.1  # of what is free, left to the allocator
+PREFILL = 8192  # tokens of prompts that run at once; a longer one runs alone
 
 
-def slots_that_fit(model, length):
-    """How many responses may be written at once, each with `length` keys; no bound off a GPU.
+def machine_memory():
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    On a CPU the keys take memory only once they are written.
+
+def keys_that_fit(model, slots, length):
+    """Of how many tokens there is room for keys and values, beside all else that sampling takes.
+
+    slots: responses at once; length: tokens of the longest. Off a GPU half of the machine's memory,
+    whatever else is in it, so that a run is the same when it is done again.
     """
+    size = model.dtype.itemsize
+    one = key_numbers(model.config) * size
     if model.device.type != "cuda":
-        return math.inf
+        return machine_memory() / 2 / one
     free, _ = torch.cuda.mem_get_info(model.device)
     # What PyTorch has and does not use.
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    return max(1, int(free * (1 - FREE) / slot_bytes(model.config, length, model.dtype.itemsize)))
+    prompts = max(PREFILL, length) * prompt_numbers(model.config) * size
+    return (free * (1 - FREE) - slots * logit_bytes(model.config.vocab_size) - prompts) / one
 
 
-def slot_bytes(config, length, size):
-    """Bytes of one response: keys and values of each layer, and three rows of logits in fp32."""
-    return length * key_numbers(config) * size + 12 * config.vocab_size
+def logit_bytes(vocabulary):
+    """Bytes of three rows of logits in fp32."""
+    return 12 * vocabulary
+
+
+def prompt_numbers(config):
+    """Numbers of a prompt's token as it runs: its keys, which are then copied, and one layer's."""
+    return key_numbers(config) + 3 * config.intermediate_size + 8 * config.hidden_size
 
 
 def key_numbers(config):

@@ -8,6 +8,7 @@ weights, adapters, models split over devices.
 
 import functools
 import inspect
+import math
 from contextlib import nullcontext
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from support.memory import memory_advice
+
+PROMPT = 512  # tokens of a prompt, where the data is not known yet
 
 
 class ModelError(ValueError):
@@ -29,14 +32,14 @@ class ModelError(ValueError):
 def load_model(source, device, offload="no"):
     """Model, tokenizer and set of stop ids from a folder or hub id.
 
-    A model whose optimizer is to be on the host (offload is "yes") stays there, too.
+    A model whose optimizer is to be on the host (offload is not "no") stays there, too.
 
     Raises ModelError where it cannot be used.
     """
     model, tokenizer = read_model(source)
     check_tokenizer(source, model, tokenizer)
     stop_ids = find_stop_ids(source, model, tokenizer)
-    if offload != "yes":
+    if offload == "no":
         model.to(device)
     if not is_finite(model):
         raise ModelError(
@@ -149,6 +152,18 @@ def check_projection(model):
             )
 
 
+def find_context(config):
+    """Tokens that the model has positions for, all of one kind."""
+    context = getattr(config, "max_position_embeddings", None) or math.inf
+    return min(context, longest_alike(config)[0] or math.inf)
+
+
+def room_for_budget(config):
+    """The largest response budget that leaves a prompt its place in the model's context."""
+    context = find_context(config)
+    return context - min(PROMPT, context // 4)
+
+
 def longest_alike(config):
     """The length up to which positions are encoded alike, None if always; and by which method.
 
@@ -163,6 +178,34 @@ def longest_alike(config):
             whole = getattr(config, "original_max_position_embeddings", None)
             return own or whole or config.max_position_embeddings, kind
     return None, ""
+
+
+def check_request(model, prompts, max_new_tokens, temperature):
+    """Raises ValueError, naming the culprit, for a request that the sampler cannot serve."""
+    if max_new_tokens < 1:
+        raise ValueError(f"the response budget is {max_new_tokens}; it must be at least 1 token.")
+    if temperature < 0:
+        raise ValueError(f"the temperature is {temperature}; it must be 0 (greedy) or positive.")
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt is empty; it must have at least 1 token.")
+    longest = max(map(len, prompts))
+    context = getattr(model.config, "max_position_embeddings", None)
+    asked = f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed"
+    if context and longest + max_new_tokens > context:
+        raise ValueError(f"{asked} the model's context of {context}; lower the budget.")
+    limit, kind = longest_alike(model.config)
+    if limit and longest + max_new_tokens > limit:
+        raise ValueError(
+            f"{asked} {limit}, beyond which the model encodes all positions otherwise ({kind}); "
+            "lower the budget."
+        )
+    # Where the config lists no layer types, sliding_window decides.
+    windows = getattr(model.config, "sliding_window", None)
+    kinds = getattr(model.config, "layer_types", None)
+    if any(kind != "full_attention" for kind in kinds or []) or (windows and not kinds):
+        raise ValueError(
+            "the model has sliding-window or linear attention layers, not served here."
+        )
 
 
 # --------------------------------------------------------------------------------------------------

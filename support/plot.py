@@ -46,8 +46,11 @@ def describe(error):
 # Reading. What is drawn must be as tfpi.py wrote it; what nobody draws is not looked at.
 
 
-def read_entries(path):
-    """The measurements of summary.json, before training and after each stage: a list of dicts."""
+def read_entries(path, known=()):
+    """The measurements of summary.json, before training and after each stage: a list of dicts.
+
+    known: numbers wanted besides, where they are there.
+    """
     summary = parse(read_text(path), path)
     stages = summary.get("stages")
     if not isinstance(stages, list):
@@ -61,7 +64,7 @@ def read_entries(path):
         entry = {"name": name}
         for mode in COLORS:
             check_object(stage.get(mode), f"{path}: {mode} of {name!r}")
-            entry[mode] = numbers(stage[mode], RESULTS, (), path)
+            entry[mode] = numbers(stage[mode], RESULTS, known, path)
         entries.append(entry)
     return entries
 

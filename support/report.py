@@ -3,6 +3,7 @@
 from support.config import MODES
 from support.disk import write_json
 from support.offload import HostAdamW
+from support.page import write_page
 from support.terminal import visible
 
 
@@ -57,6 +58,7 @@ def describe(run, stages, prompts):
     if isinstance(run.optimizer, HostAdamW):
         dtype = str(run.model.dtype).removeprefix("torch.")
         print(f"  weights in fp32 are in the host's memory; the model computes in {dtype}")
+    print("\n".join(f"  {line}" for line in run.plan))
     length = f"until it levels off, at most {config.stage_steps} steps"
     if config.steps:
         length = f"{config.steps} steps"
@@ -85,7 +87,7 @@ def format_row(name, mode, result):
 
 
 def report(run):
-    """Of a finished run: writes summary.json, prints its table and draws its figure."""
+    """Of a finished run: writes summary.json, prints its table, makes its figure and its page."""
     state = run.state
     table = state.evaluations
     first = table[0]["thinking"]
@@ -112,6 +114,10 @@ def report(run):
         print(f"figure: {draw_run(run.folder)}")
     except (SystemExit, Exception) as error:  # optional, as matplotlib is: the run is over anyway
         print(visible(f"no figure: {error}"))
+    try:
+        print(f"report: {write_page(run.folder)}")
+    except Exception as error:  # it is for looking: the run is over, and kept
+        print(visible(f"report: {error}"))
     print(
         f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
         f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}"

@@ -6,7 +6,9 @@
     runs/NAME/checkpoint-STEP-STAGE/ model, optimizer and state: all that --resume needs
     runs/NAME/stage1/ ...            a Hugging Face folder for each finished stage (and stepN/, with
                                      --snapshot-every)
+    runs/NAME/samples-before.json .. what the model wrote before, and after each stage (samples.py)
     runs/NAME/summary.json           the measurements before and after
+    runs/NAME/report.html            all of it to look at (page.py), and figure.png
 
 Every random stream of a run is keyed by (seed, step), so a checkpoint holds no generator state, and
 what is killed between two checkpoints is done again from the first of them on, alike.
@@ -38,6 +40,7 @@ from support.model import default_device, is_finite, load_model
 from support.offload import HostAdamW, working_dtype
 from support.recompute import recomputed_layers
 from support.report import find_trouble, format_sample, nothing_right, step_line
+from support.samples import write_samples
 from support.terminal import say_above
 
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
@@ -93,6 +96,7 @@ class Run:
         self.validation = data.validation
         self.test = data.test
         self.started = time.monotonic() - self.state.seconds
+        self.plan = []  # lines on it, for the user
         self.stop = False
         self.lock = None
         self.bar = None
@@ -174,6 +178,13 @@ class Run:
                 f"\nstep {state.step}, a sample {format_sample(self.tokenizer, groups[0][0])}\n"
             )
 
+    def keep_samples(self, name, shown):
+        """Writes what report.html shows of an evaluation; without it, the run is as good."""
+        try:
+            write_samples(self.folder, name, shown)
+        except OSError as error:
+            self.say(f"the report will show no responses of {name} ({error}).")
+
     def say(self, text):
         """Prints a line above the bar."""
         say_above(text)
@@ -230,8 +241,10 @@ def make_optimizer(model, device, config):
     another reason.
     """
     options = {"lr": config.lr, "weight_decay": 0.0}
-    if config.offload == "yes":
-        return HostAdamW(model, device, working_dtype(device), **options)
+    if config.offload != "no":
+        dtype = working_dtype(device, config.dtype)
+        sums = "cpu" if config.offload == "all" else device
+        return HostAdamW(model, device, dtype, sums, **options)
     return torch.optim.AdamW(model.parameters(), **options)
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from support.memory import key_numbers
+from support.memory import key_numbers, prompt_numbers
 
 # The attention that training has. Under its own name transformers would give fake tensors a mask,
 # which real ones do without.
@@ -31,6 +31,7 @@ class Sizes:
     hidden: int
     vocabulary: int
     keys: int  # numbers of a token's keys and values, in all layers
+    prompt: int  # numbers of a prompt's token, as it runs
     context: float  # tokens that the model has positions for
     # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
     kept: dict
@@ -53,6 +54,7 @@ def measure_sizes(config):
         vocabulary=config.vocab_size,
         context=getattr(config, "max_position_embeddings", None) or math.inf,
         keys=key_numbers(config),
+        prompt=prompt_numbers(config),
         kept=kept,
     )
 

@@ -21,7 +21,8 @@ from support.disk import (
     write_json,
 )
 from support.files import flush, free_name
-from support.plan import settle_memory
+from support.forecast import describe_start
+from support.plan import fit_budgets, read_config, settle_memory
 from support.rows import absolute
 from support.run import Run, State, checkpoints
 
@@ -51,8 +52,11 @@ def new_run(given, load_data, check=None):
             f"{folder} exists. Give --out another folder, or --resume to continue the run in it."
         )
     data = load_data(config.data)
-    settle_memory(config, source)
+    model = read_config(source)
+    lowered = fit_budgets(config, given, model)
+    plan = settle_memory(config, model)
     run = Run(config, folder, source, data)
+    run.plan = [lowered] * bool(lowered) + describe_start(plan)
     if check:
         check(run)
     try:
@@ -130,8 +134,9 @@ def resumed_run(given, load_data, check=None):
             "was."
         ) from None
     check_same_data(folder, config, data)
-    settle_memory(config, find_settings(config.model)["model"])
+    plan = settle_memory(config, read_config(find_settings(config.model)["model"]))
     run = load_checkpoint(config, folder, data)
+    run.plan = describe_start(plan)
     run.lock = locked
     if check:
         check(run)

@@ -6,7 +6,7 @@
     paste            an option with its value, as it can be pasted into a shell
 
 A terminal obeys what it is shown: escapes in a problem, an answer or a model's output may set its
-title, clear it, or type into it. Left out: colours.
+title, clear it, or type into it. Left out: colours (but show.py has some).
 """
 
 import os

@@ -286,9 +286,10 @@ TABLE = {
             ("gradients of minibatches add up", "optimizer.zero_grad(set_to_none=True)", "pass"),
             (
                 "gradients are not clipped",
-                "parameters, MAX_GRAD_NORM",
-                "parameters, 1e9",
+                "clip_gradients(gradients(optimizer)).item()",
+                "torch.nn.utils.get_total_norm(gradients(optimizer)).item()",
             ),
+            ("an overflow is for ever", "lower_scale(optimizer)", "pass"),
             (
                 "a step that is not finite is taken",
                 'if np.isfinite(metrics["grad_norm"] + metrics["loss"]):',
@@ -320,17 +321,14 @@ TABLE = {
                 "pass",
             ),
             (
-                "gradients on the host are not clipped",
-                'optimizer.param_groups[0]["params"]',
-                "list(model.parameters())",
-            ),
-            (
                 "metrics are sums over minibatches",
                 "float(np.mean([m[name] for m in taken]))",
                 "float(np.sum([m[name] for m in taken]))",
             ),
         ],
         "accumulate_gradient": [
+            ("fp16 gradients are not scaled", "(scale * token_weights(", "(1.0 * token_weights("),
+            ("the loss is reported with its scale", "loss.item() / scale", "loss.item()"),
             ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
             (
                 "prompts are always run for each response",
@@ -514,6 +512,7 @@ TABLE = {
             ),
         ],
         "project_chunks": [
+            ("probabilities overflow in fp16", "if hidden.dtype == torch.float16:", "if False:"),
             (
                 "temperature forgotten in the log-probs of the loss",
                 "logits /= temperature",
@@ -581,36 +580,51 @@ TABLE = {
             ("only the first stop id stops", "sorted(stop_ids)", "sorted(stop_ids)[:1]"),
             ("slots do not bound the batch", "min(slots, requests)", "requests"),
         ],
-        "Sampler.retire": [
-            (
-                "the finished flag is inverted",
-                "self.finished[request] = stop",
-                "self.finished[request] = not stop",
-            ),
-            (
-                "a response that fits the budget exactly counts as truncated",
-                "self.finished[request] = stop",
-                "self.finished[request] = length < self.budget",
-            ),
-            ("refill: the length stays that of rows that ended", "self.longest = 0", "pass"),
+        "Sampler.free": [
             (
                 "a moved row leaves its random numbers behind",
                 "self.written, self.uniforms)",
                 "self.written)",
             ),
             ("a moved row leaves its position behind", "self.token, self.position,", "self.token,"),
-            ("a moved row leaves its cache behind", "self.cache.move(sources, gaps)", "pass"),
+            ("a moved row leaves its pages behind", "self.cache.move(sources, gaps)", "pass"),
+            (
+                "a moved row leaves its length behind",
+                "self.keys[gaps] = self.keys[sources]",
+                "pass",
+            ),
+        ],
+        "Sampler.put_back": [
+            (
+                "what a row has written is lost",
+                "self.tokens[request, :written]",
+                "self.tokens[request, :0]",
+            ),
+            ("a random stream begins again", "[request], written)", "[request])"),
+            ("the row waits at the end", "self.queue.appendleft(", "self.queue.append("),
+        ],
+        "Sampler.take_waiting": [
+            (
+                "memory for keys is not looked at",
+                "or not self.cache.has_room(np.add(keys, PAGE))",
+                "",
+            ),
+            (
+                "prompts move in one by one",
+                "keys += [len(ids)] *",
+                "keys += [PREFILL * PAGE] * len(taken) + [len(ids)] *",
+            ),
         ],
         "Sampler.rollouts": [
             (
                 "the stop token is left out of the response",
-                "(tokens[i][:length], logprobs[i][:length])",
-                "(tokens[i][: length - self.finished[i]], logprobs[i][: length - self.finished[i]])",
+                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
+                "(tokens[i, : length - finished[i]].tolist(), logprobs[i, : length - finished[i]].tolist())",
             ),
             (
                 "a token after the stop token is in the response",
-                "(tokens[i][:length], logprobs[i][:length])",
-                "(tokens[i][: length + 1], logprobs[i][: length + 1])",
+                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
+                "(tokens[i, : length + 1].tolist(), logprobs[i, : length + 1].tolist())",
             ),
             (
                 "groups by text: prompts are taken in turn",
@@ -619,6 +633,21 @@ TABLE = {
             ),
         ],
         "Sampler.record": [
+            (
+                "the finished flag is inverted",
+                "self.finished[request] = stopped[ended - first]",
+                "self.finished[request] = ~stopped[ended - first]",
+            ),
+            (
+                "a response that fits the budget exactly counts as truncated",
+                "self.finished[request] = stopped[ended - first]",
+                "self.finished[request] = self.written[ended] < self.budget",
+            ),
+            (
+                "the flag is another row's",
+                "stopped[ended - first]",
+                "stopped[: len(ended)]",
+            ),
             (
                 "the budget is one token short",
                 "self.written[rows] == self.budget",
@@ -638,17 +667,21 @@ TABLE = {
             ),
             (
                 "refill: positions count the padding",
-                "ends.repeat_interleave(self.samples) - 1",
+                "ends[source] - 1",
                 "ends.max() - 1",
             ),
-            ("refill: the count of written tokens is stale", "self.written[rows] = 0", "pass"),
+            (
+                "refill: the count of written tokens is stale",
+                "torch.tensor([entering[i].written for i in source], device=self.device)",
+                "self.written[rows]",
+            ),
+            (
+                "shared prefix: samples of a group get other prompts' keys",
+                "self.cache.admit(prefilled, first, source)",
+                "self.cache.admit(prefilled, first, source[::-1].copy())",
+            ),
         ],
         "Sampler.decode": [
-            (
-                "a new token does not see itself",
-                "device=self.device) > positions[:, None]",
-                "device=self.device) >= positions[:, None]",
-            ),
             (
                 "rotary positions of a decode step are one too far",
                 "position_ids=positions[:, None]",
@@ -657,7 +690,7 @@ TABLE = {
             (
                 "rotary positions of a decode step count the padding",
                 "position_ids=positions[:, None]",
-                "position_ids=torch.full_like(positions[:, None], length - 1)",
+                "position_ids=torch.full_like(positions[:, None], positions.max())",
             ),
         ],
         "Sampler.prefill": [
@@ -705,6 +738,8 @@ TABLE = {
                 "self.live <= self.slots * 3 // 4",
                 "not self.live",
             ),
+            ("the oldest row waits", "argmin()", "argmax()"),
+            ("a row's key has no room", "self.keys[: self.live] + 1", "self.keys[: self.live] * 0"),
         ],
         "truncate": [
             ("top-k drops what equals its last", "logits < last", "logits <= last"),
@@ -716,45 +751,69 @@ TABLE = {
         ],
     },
     "cache.py": {
-        "SlotCache.move": [
+        "PagePool.buffers": [
             (
-                "a moved row leaves its last key behind",
-                "buffer[targets, :, :self.longest] = buffer[sources, :, :self.longest]",
-                "buffer[targets, :, :self.longest - 1] = buffer[sources, :, :self.longest - 1]",
-            ),
-        ],
-        "SlotCache.buffers": [
-            (
-                "a moved row leaves its values behind",
+                "a page's values do not move with its keys",
                 "return (*self.keys.values(), *self.values.values())",
                 "return (*self.keys.values(),)",
             ),
         ],
-        "SlotCache.admit": [
-            (
-                "what a slot held before is not cleared",
-                "store[layer][rows, :, width:self.cleared] = 0",
-                "pass",
-            ),
-            (
-                "shared prefix: samples of a group get other prompts' caches",
-                "new.repeat_interleave(copies, dim=0)",
-                "new.repeat(copies, 1, 1, 1)",
-            ),
+        "PagePool.grow": [
+            ("what memory held before is not cleared", "buffer[first : self.used + 1] = 0", "pass"),
+            ("a page begins where the next one does", "columns * PAGE", "(columns + 1) * PAGE"),
         ],
-        "decode_attention": [
+        "PagePool.release": [
+            ("a moved page leaves its keys behind", "buffer[gaps] = buffer[moved]", "pass"),
+            ("a moved page forgets its row", "self.owner[gaps] = self.owner[moved]", "pass"),
+            ("a moved page forgets its place", "self.start[gaps] = self.start[moved]", "pass"),
+            ("a row does not find its moved page", "// PAGE] = gaps", "// PAGE] = moved"),
+            ("pages are not freed", "self.used -= len(freed)", "self.used -= 0"),
+        ],
+        "PagePool.move": [
+            ("a page does not follow its row", "self.owner[pages[pages > 0]] = row", "pass"),
+        ],
+        "PagePool.step": [
+            ("a new token does not see itself", "at > positions", "at >= positions"),
+            ("a token sees what comes after it", "at > positions", "at > 1 + positions"),
+        ],
+        "PagePool.has_room": [
+            ("one page too many", "<= self.pages", "<= self.pages + 1"),
+        ],
+        "fit_pages": [
+            ("a part of a page is a whole one", "keys / PAGE", "1 + keys / PAGE"),
+            ("the bound is ignored", "min(keys / PAGE, slots * one)", "slots * one"),
+        ],
+    },
+    "support/attention.py": {
+        "attend_pages": [
             (
                 "heads are grouped in the wrong order",
-                "query.reshape(batch, key.shape[1], -1, width)",
-                "query.reshape(batch, -1, key.shape[1], width).transpose(1, 2)",
+                "query.reshape(batch, keys.shape[1], -1, width)",
+                "query.reshape(batch, -1, keys.shape[1], width).transpose(1, 2)",
             ),
             ("attention without its scale", ".mul_(scaling).add_", ".add_"),
+            (
+                "pages count the same",
+                "(largest - largest.amax(dim=1, keepdim=True)).exp()",
+                "(largest > -1e20).float()",
+            ),
+            ("a page's average counts as its sum", "sums = weights.sum(", "sums = weights.mean("),
         ],
-        "DecodeGraphs.__call__": [
+        "product": [
+            ("autocast rounds the scores", "enabled=False", "enabled=True"),
+            (
+                "scores are rounded to bf16",
+                "torch.matmul(a.float(), b.float())",
+                "torch.matmul(a, b).float()",
+            ),
+        ],
+    },
+    "support/graphs.py": {
+        "round_up": [
             (
                 "shapes of CUDA graphs are rounded down",
-                "1 << (n - 1).bit_length()",
-                "1 << (n.bit_length() - 1)",
+                "1 << (number - 1).bit_length()",
+                "1 << (number.bit_length() - 1)",
             ),
         ],
     },
@@ -807,7 +866,19 @@ TABLE = {
         ],
     },
     "eval.py": {
+        "find_problems": [
+            (
+                "eval.py takes the last problems",
+                "problems[: args.problems]",
+                "problems[-args.problems :]",
+            ),
+        ],
         "evaluate_both": [
+            (
+                "the last sample of each problem is kept",
+                "[first for first, *_ in groups[:KEPT]]",
+                "[last for *_, last in groups[:KEPT]]",
+            ),
             ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
             ("the table is measured on the validation split", "run.test[", "run.validation["),
             (
@@ -816,7 +887,7 @@ TABLE = {
                 '"flops": state.generated_tokens',
             ),
         ],
-        "evaluate": [
+        "sample_mode": [
             (
                 "each evaluation has another stream",
                 "stream_seed(config.seed, 0, 1)",
@@ -908,20 +979,15 @@ TABLE = {
                 'config.instruction, mode != "thinking"',
             ),
             (
-                "eval.py takes the last problems",
-                "problems[: args.problems]",
-                "problems[-args.problems :]",
-            ),
-            (
                 "a run at another temperature is measured at 1",
                 "args.temperature = config.temperature",
                 "args.temperature = 1.0",
             ),
-            ("eval.py ignores --budget", "args.budget or config.full_budget", "config.full_budget"),
+            ("eval.py ignores --budget", "if not args.budget:", "if True:"),
             (
                 "eval.py shows responses under the next problem",
-                "zip(problems[: args.show], groups)",
-                "zip(problems[1:], groups[: args.show])",
+                "first_samples(problems, firsts)",
+                "first_samples(problems[1:], firsts)",
             ),
         ],
     },
@@ -1077,14 +1143,33 @@ TABLE = {
     },
     "support/plan.py": {
         "settle_memory": [
-            ("a CPU computes everything twice", 'config.recompute == "yes"', "True"),
+            (
+                "a CPU computes everything twice",
+                '.replace("auto", "no")',
+                '.replace("auto", "yes")',
+            ),
+            ("a T4 computes in bf16", 'config.dtype = "fp16"', "pass"),
             ("what does not fit is begun", "if not plan.fits():", "if False:"),
         ],
         "update_bytes": [
             ("Adam's moments take nothing", '"optimizer": n * 8', '"optimizer": 0'),
         ],
-        "most_slots": [
+        "most_keys": [
             ("the allocator gets nothing", "memory * (1 - FREE)", "memory"),
+            ("more keys than all slots can have", "min(slots * length, ", "max(0, "),
+        ],
+        "host_bytes": [
+            ("the host's moments take nothing", '"moments": n * 8', '"moments": 0'),
+        ],
+        "fit_budgets": [
+            ("what was chosen is lowered", 'if "budgets" not in given:', "if True:"),
+            (
+                "what was chosen is lowered, in evaluation",
+                'if "full_budget" not in given:',
+                "if True:",
+            ),
+            ("a preset's budgets were not chosen", "find_settings(config.model) | given", "given"),
+            ("all budgets become the largest", "budget * room // largest", "room"),
         ],
     },
     "support/offload.py": {
@@ -1098,13 +1183,21 @@ TABLE = {
         "HostAdamW.step": [
             ("the model never gets what was learnt", "weight.copy_(master", "master.copy_(weight"),
         ],
-        "hand_over": [
+        "HostAdamW.hand_over": [
             (
                 "the last micro-batch's gradient alone counts",
-                "master.grad += gradient",
-                "master.grad.copy_(gradient)",
+                "self.sums[index].add_(gradient, alpha=1 / self.loss_scale)",
+                "self.sums[index].copy_(gradient / self.loss_scale)",
             ),
             ("gradients stay on the device and add up", "weight.grad = None", "pass"),
+            ("sums are in 16 bits", "dtype=torch.float32", "dtype=gradient.dtype"),
+            ("the scale stays in the gradient", ", alpha=1 / self.loss_scale", ""),
+        ],
+        "HostAdamW.zero_grad": [
+            ("gradients of the last update count again", "[None] * len(self.weights)", "self.sums"),
+        ],
+        "working_dtype": [
+            ("--dtype is ignored", 'if dtype != "auto":', "if False:"),
         ],
     },
     "support/recompute.py": {
@@ -1282,6 +1375,13 @@ TABLE = {
         ],
     },
     "support/disk.py": {
+        "save_optimizer": [
+            (
+                "the scale of the loss is not saved",
+                "if loss_scale(run.optimizer) > 1:",
+                "if False:",
+            ),
+        ],
         "save_model": [
             (
                 "a checkpoint has the working copy, not the masters",
@@ -1435,7 +1535,7 @@ TABLE = {
         "find_settings": [
             (
                 "a stage's folder does not have its run's settings",
-                'return saved | {"recompute": "auto", "offload": "auto"}',
+                'return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}',
                 'return {"model": model}',
             ),
             (
@@ -1448,6 +1548,68 @@ TABLE = {
             ("a 0 on the command line is ignored", "if value is not None", "if value"),
         ],
     },
+    "support/page.py": {
+        "escape": [
+            ("a text is HTML", "html.escape(visible(text))", "visible(text)"),
+            (
+                "a page obeys what turns the direction of writing",
+                "html.escape(visible(text))",
+                "html.escape(str(text))",
+            ),
+        ],
+        "write_problem": [
+            (
+                "each stage shows what was written before",
+                "one.samples[mode]) for mode in MODES)",
+                "shown[0].samples[mode]) for mode in MODES)",
+            ),
+            (
+                "the filters know one mode alone",
+                "one.samples[mode].correct for",
+                "one.samples[MODES[0]].correct for",
+            ),
+        ],
+        "write_text": [
+            ("of a long response the end is missing", "size - half, size", "half, size - half"),
+        ],
+        "fill": [
+            ("the policy stops the page's own script", "own.encode()", "name.encode()"),
+        ],
+        "find_samples": [
+            (
+                "samples of other problems stand side by side",
+                "if [one.problem for one in shown] != [one.problem for one in found[0]]:",
+                "if False:",
+            ),
+        ],
+    },
+    "support/samples.py": {
+        "find_thinking": [
+            ("a thought that was cut off is an answer", "if opened > closed:", "if False:"),
+        ],
+        "find_marks": [
+            ("the first box is marked", "[*boxes][-1:]", "[*boxes][:1]"),
+        ],
+        "pieces": [
+            ("a mark never ends", "turns[end][kind] -= 1", "pass"),
+        ],
+    },
+    "support/show.py": {
+        "show": [
+            ("colours in a pipe", "colors = terminal and not", "colors = not"),
+        ],
+        "cells": [
+            ("a model writes to the terminal", "visible(piece).expandtabs(4)", "piece"),
+        ],
+        "wrap": [
+            ("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])"),
+        ],
+    },
+    "support/eval_options.py": {
+        "check_question": [
+            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1"),
+        ],
+    },
 }
 
 LIKELY = {
@@ -1456,7 +1618,9 @@ LIKELY = {
     "grpo.py": ["grpo", "figures", "logprobs", "offload", "tfpi"],
     "logprobs.py": ["logprobs", "grpo", "recompute"],
     "rollout.py": ["rollout", "logprobs"],
-    "cache.py": ["rollout"],
+    "cache.py": ["cache", "rollout"],
+    "support/attention.py": ["cache", "rollout"],
+    "support/graphs.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
     "eval.py": ["eval", "figures", "wiring", "options", "tfpi"],
     "problems.py": ["data", "problems"],
@@ -1469,16 +1633,20 @@ LIKELY = {
     "support/options.py": ["commands"],
     "support/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
+    "support/eval_options.py": ["samples", "options"],
     "support/disk.py": ["offload", "safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["model", "wiring", "rollout", "bad_input", "no_code"],
+    "support/page.py": ["page"],
     "support/plan.py": ["plan"],
     "support/plot.py": ["commands", "report", "paper"],
     "support/offload.py": ["offload"],
     "support/recompute.py": ["recompute"],
     "support/report.py": ["report", "eval", "run"],
     "support/rows.py": ["data", "bad_input"],
+    "support/samples.py": ["samples", "page"],
+    "support/show.py": ["samples"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
     "support/terminal.py": ["safety"],

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 import tfpi
 from grpo import accumulate_gradient, update
+from logprobs import token_logprobs
 from support.config import Config
-from support.offload import HostAdamW
+from support.offload import HostAdamW, gradients, working_dtype
 from support.report import describe
 
 BF16 = torch.bfloat16
@@ -75,7 +76,7 @@ def test_masters_keep_what_bf16_loses():
 
 
 def test_the_device_holds_the_working_copy_and_nothing_else():
-    """Its gradients are on the host; rotary frequencies stay fp32, or positions would be wrong."""
+    """But for sums of gradients; rotary frequencies stay fp32, or positions would be wrong."""
     model = tiny_model()
     before = flat_weights(model)
     frequencies = model.model.rotary_emb.inv_freq.clone()
@@ -85,7 +86,7 @@ def test_the_device_holds_the_working_copy_and_nothing_else():
     assert torch.equal(torch.cat([m.flatten() for m in masters(optimizer)]), before)
     accumulate_gradient(model, rollouts(), Config(micro_tokens=8), budget=20)
     assert all(p.grad is None for p in model.parameters())
-    assert {m.grad.dtype for m in masters(optimizer)} == {torch.float32}
+    assert {total.dtype for total in gradients(optimizer)} == {torch.float32}
     optimizer.step()
     assert all(map(torch.equal, model.parameters(), [m.to(BF16) for m in masters(optimizer)]))
 
@@ -94,10 +95,13 @@ def test_micro_batches_are_summed_in_fp32():
     """In bf16, small gradients would be lost in the sum of many."""
     model = tiny_model()
     optimizer = HostAdamW(model, "cpu", BF16, lr=1e-3, weight_decay=0.0)
-    weight, master = model.lm_head.weight, masters(optimizer)[-1]
+    weight = model.lm_head.weight
+    master = masters(optimizer)[-1]
     for gradient in [1.0] + 200 * [1e-3]:
         (weight * gradient).sum().backward()
-    torch.testing.assert_close(master.grad.mean().item(), 1.2, atol=1e-3, rtol=0)
+    [total] = gradients(optimizer)
+    assert total.shape == master.shape
+    torch.testing.assert_close(total.mean().item(), 1.2, atol=1e-3, rtol=0)
 
 
 def test_an_update_leaves_no_gradient_behind():
@@ -108,6 +112,99 @@ def test_an_update_leaves_no_gradient_behind():
     optimizer = HostAdamW(model, "cpu", BF16, lr=1e-3)
     update(model, optimizer, rollouts(), Config())
     assert all(p.grad is None for p in [*model.parameters(), *masters(optimizer)])
+    assert not gradients(optimizer)
+
+
+@pytest.mark.parametrize("sums, where", [("meta", "meta"), ("cpu", "cpu"), (None, "cpu")])
+def test_gradients_are_added_up_where_they_are_to_be(sums, where, monkeypatch):
+    """On the device, or on the host where the device has no room."""
+    monkeypatch.setattr("support.offload.to_host", lambda tensor: tensor.to(where))
+    model = torch.nn.Linear(4, 1, bias=False)
+    optimizer = HostAdamW(model, "cpu", BF16, sums, lr=1e-6)
+    model(torch.ones(1, 4, dtype=BF16)).sum().backward()
+    [total] = gradients(optimizer)
+    assert total.device.type == where and total.dtype == torch.float32
+
+
+# --------------------------------------------------------------------------------------------------
+# fp16
+
+
+def gradients_of(dtype, scale=None, tokens_weight=1e-9):
+    """The fp32 sums that one micro-batch leaves, of a loss whose tokens have tiny weights."""
+    model = tiny_model()
+    optimizer = HostAdamW(model, "cpu", dtype, lr=1e-3)
+    optimizer.loss_scale = scale or optimizer.loss_scale
+    config = Config(micro_tokens=999, normalizer="dr_grpo")
+    scale = optimizer.loss_scale
+    accumulate_gradient(model, rollouts(), config, budget=1 / tokens_weight, scale=scale)
+    return torch.cat([total.flatten() for total in gradients(optimizer)])
+
+
+def test_scaled_gradients_in_fp16_are_those_in_fp32():
+    """A token of a batch of millions has a weight below what fp16 knows."""
+    exact = gradients_of(torch.float32, 1.0)
+    scaled = gradients_of(torch.float16)
+    assert (scaled - exact).norm() < 0.01 * exact.norm()
+    unscaled = gradients_of(torch.float16, 1.0)
+    assert (unscaled - exact).norm() > 0.5 * exact.norm()
+
+
+def test_probabilities_of_a_large_vocabulary_do_not_overflow_fp16():
+    """Before they are normalised, each is up to 1, and their sum up to V."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(4, 8, generator=generator)
+    head = 1e-3 * torch.randn(100_000, 8, generator=generator)
+    targets = torch.tensor([5, 99_999, 0, 7])
+    found = []
+    for dtype in (torch.float32, torch.float16):
+        leaves = [tensor.clone().to(dtype).requires_grad_() for tensor in (hidden, head)]
+        token_logprobs(*leaves, targets).sum().backward()
+        found.append([leaf.grad.float() for leaf in leaves])
+    for exact, half in zip(*found):
+        assert (half - exact).norm() < 0.01 * exact.norm()
+
+
+def test_an_overflow_lowers_the_scale_and_leaves_the_update_out():
+    model = tiny_model()
+    optimizer = HostAdamW(model, "cpu", torch.float16, lr=1e-3, weight_decay=0.0)
+    optimizer.loss_scale = 2.0**40
+    before = flat_weights(model)
+    metrics = update(model, optimizer, rollouts(), Config())
+    assert metrics["skipped"] == 1 and torch.equal(flat_weights(model), before)
+    assert optimizer.loss_scale == 2.0**36
+    while optimizer.loss_scale > 2.0**12:
+        optimizer.loss_scale /= 2
+    metrics = update(model, optimizer, rollouts(), Config())
+    assert metrics["updates"] == 1 and optimizer.loss_scale == 2.0**12
+    assert not torch.equal(flat_weights(model), before)
+
+
+def test_the_metrics_are_those_without_a_scale():
+    """Loss and gradient norm mean the same, whatever was multiplied on the way."""
+    found = []
+    for dtype, scale in ((torch.float32, 1.0), (torch.float16, 2.0**10)):
+        model = tiny_model()
+        optimizer = HostAdamW(model, "cpu", dtype, lr=1e-3)
+        optimizer.loss_scale = scale
+        found.append(update(model, optimizer, rollouts(), Config()))
+    for name in ("loss", "grad_norm"):
+        assert found[1][name] == pytest.approx(found[0][name], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "device, dtype, native, expected",
+    [
+        ("cpu", "auto", False, torch.float32),
+        ("cuda", "auto", True, torch.bfloat16),
+        ("cuda", "auto", False, torch.float16),  # a T4
+        ("cuda", "fp16", True, torch.float16),
+        ("cpu", "bf16", False, torch.bfloat16),
+    ],
+)
+def test_the_type_of_the_working_copy(device, dtype, native, expected, monkeypatch):
+    monkeypatch.setattr("support.offload.has_bf16", lambda: native)
+    assert working_dtype(device, dtype) == expected
 
 
 # --------------------------------------------------------------------------------------------------
@@ -115,14 +212,18 @@ def test_an_update_leaves_no_gradient_behind():
 
 
 @pytest.fixture
-def offloaded(tmp_path, monkeypatch):
+def offloaded(tmp_path):
     """Options of a run with its optimizer on the host, and with a working copy in bf16."""
-    monkeypatch.setattr("support.run.working_dtype", lambda device: BF16)
-    return OPTIONS | {"offload": "yes", "lr": 1e-6, "out": str(tmp_path / "run")}
+    return OPTIONS | {"offload": "yes", "dtype": "bf16", "lr": 1e-6, "out": str(tmp_path / "run")}
 
 
-def test_a_resumed_run_is_the_same_bit_for_bit(offloaded, tmp_path, monkeypatch):
-    """The checkpoint holds the masters: the working copy alone would lose what was learnt."""
+@pytest.mark.parametrize("changes", [{}, {"dtype": "fp16"}, {"offload": "all"}])
+def test_a_resumed_run_is_the_same_bit_for_bit(changes, offloaded, tmp_path, monkeypatch):
+    """The checkpoint holds the masters: the working copy alone would lose what was learnt.
+
+    And the scale of the loss, which is lower by now.
+    """
+    offloaded |= changes
     whole = new_run(offloaded | {"out": str(tmp_path / "whole")})
     tfpi.train(whole)
     step = tfpi.train_step
@@ -173,6 +274,14 @@ def test_a_run_may_change_where_its_optimizer_is(first, then, tmp_path):
     for old, new in zip(masters(run.optimizer), masters(again.optimizer), strict=True):
         for key, value in run.optimizer.state[old].items():
             assert torch.equal(again.optimizer.state[new][key], value)
+
+
+def test_the_scale_of_the_loss_is_saved(offloaded):
+    run = new_run(offloaded | {"dtype": "fp16"})
+    run.optimizer.loss_scale = 2.0**8
+    run.save_checkpoint()
+    run.lock.close()
+    assert resumed_run({"out": offloaded["out"]}).optimizer.loss_scale == 2.0**8
 
 
 def test_sampler_and_trainer_agree_in_bf16(offloaded, capsys):

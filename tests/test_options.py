@@ -176,7 +176,8 @@ def test_what_may_change_on_resume(small_run):
     """How fast, how long and how the update learns; not what the table of measurements rests on."""
     changes = dict(device="cpu", steps=5, stage_steps=6, prompts=7, group=2, draws=2, lr=0.5)
     changes |= dict(eps_low=0.1, eps_high=0.3, normalizer="grpo", minibatches=3, slots=9)
-    changes |= dict(micro_tokens=99, recompute="yes", offload="yes", save_every=8, snapshot_every=4)
+    changes |= dict(micro_tokens=99, recompute="yes", offload="yes", dtype="bf16")
+    changes |= dict(save_every=8, snapshot_every=4)
     small_run.lock.close()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
@@ -301,22 +302,28 @@ def test_eval_stops_at_every_stop_id_of_the_model_on_the_device_given(
     monkeypatch.setattr(
         "eval.load_model", lambda *args: seen.append(args) or (model, tokenizer, {1, 2})
     )
-    monkeypatch.setattr("eval.default_device", lambda: "meta")
+    monkeypatch.setattr("support.eval_options.default_device", lambda: "meta")
     requests, _ = evaluated("--problems", 2)
     assert seen == [(PRESETS["small"]["model"], "cpu")]
     assert [request["stop_ids"] for request in requests] == [{1, 2}] * 2
 
 
 def test_eval_shows_the_first_responses_and_their_own_problems(evaluated):
-    """--show 2: question, first response, its reward and the right answer, of each mode."""
-    _, printed = evaluated("--problems", 4, "-k", 2, "--show", 2)
-    shown = [
-        f"\n--- {p.problem}\n\\boxed{{{p.answer}}}\n--- reward 1, the answer is {p.answer}\n"
-        for p in load_first("test")[:2]
+    """--show 2: of two problems the right answer and, of each mode, the first response."""
+    requests, printed = evaluated("--problems", 4, "-k", 2, "--show", 2)
+    tokens = [len(request["rollouts"][2].response_ids) for request in requests]
+    first, second = printed.split("\n--- ")[1:]
+    p = load_first("test")[1]
+    assert second.splitlines() == [
+        f"{p.problem} (the answer is {p.answer})",
+        "",
+        f"thinking: right, answer {p.answer}, {tokens[0]} tokens",
+        f"\\boxed{{{p.answer}}}",
+        "",
+        f"thinking-free: right, answer {p.answer}, {tokens[1]} tokens",
+        f"\\boxed{{{p.answer}}}",
     ]
-    for part in shown:
-        assert printed.count(part) == 2
-    assert printed.count("---") == 8
+    assert first.startswith(load_first("test")[0].problem)
 
 
 def test_eval_prints_avg_and_pass_at_k(evaluated):

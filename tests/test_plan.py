@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,14 +13,15 @@ import tfpi
 from rollout import generate
 from support import memory
 from support.config import Config, find_settings
+from support.forecast import describe_plan, describe_start
 from support.plan import (
     CHOICES,
     GB,
     Choice,
-    describe_plan,
+    fit_budgets,
     host_bytes,
     make_plan,
-    most_slots,
+    most_keys,
     sampling_bytes,
     settle_memory,
     update_bytes,
@@ -132,7 +134,7 @@ def test_keys_are_those_of_the_cache():
 
 @pytest.mark.parametrize(
     "name, gigabytes, host",
-    [("qwen3-0.6b", 16, 10), ("qwen3-1.7b", 24, 28), ("qwen3-4b", 80, 65), ("ds-7b", 80, 122)],
+    [("qwen3-0.6b", 16, 10), ("qwen3-1.7b", 24, 28), ("qwen3-4b", 80, 64), ("ds-7b", 80, 96)],
 )
 def test_what_is_promised_fits(name, gigabytes, host):
     """Full training, the optimizer in the host's memory if need be."""
@@ -144,11 +146,11 @@ def test_what_is_promised_fits(name, gigabytes, host):
 
 
 def test_what_cannot_fit_says_what_would_help():
-    plan, config = plan_for("qwen3-8b", 24)
+    plan, config = plan_for("qwen3-1.7b", 24, micro_tokens=200_000)
     text = "\n".join(describe_plan(plan, config))
     assert "it does not fit: lower --budgets or --micro-tokens" in text
     plan, config = plan_for("qwen3-4b", 80, offload="no")
-    assert "give --recompute yes --offload yes" in "\n".join(describe_plan(plan, config))
+    assert "give --recompute yes --offload all" in "\n".join(describe_plan(plan, config))
     plan, config = plan_for("qwen3-8b", 16)
     assert "not even one response does; lower --full-budget" in "\n".join(
         describe_plan(plan, config)
@@ -163,21 +165,33 @@ def test_the_plainest_way_that_is_quick_is_chosen():
 
 def test_recomputation_keeps_a_layers_input_and_one_layer():
     sizes = sizes_of("qwen3-4b")
-    plain, saving = Choice("", False, False), Choice("", True, False)
+    plain = Choice("", "no", "no")
+    saving = Choice("", "yes", "no")
     parts = [update_bytes(sizes, choice, 4096, on_gpu=True) for choice in (plain, saving)]
     layer, rest = sizes.kept[4, True]
     assert parts[0]["kept for backward"] == 4096 * (36 * layer + rest)
     assert parts[1]["kept for backward"] == 4096 * (36 * 2560 * 4 + layer + rest)
 
 
-def test_as_many_responses_as_the_memory_has_room_for():
-    """One more would not fit."""
+def test_as_many_keys_as_the_memory_has_room_for():
+    """One more would not fit; and no more than all slots could ever have."""
     sizes = sizes_of("qwen3-4b")
-    slots = most_slots(sizes, CHOICES[2], 33280, 80 * GB, on_gpu=True)
-    totals = [
-        sum(sampling_bytes(sizes, CHOICES[2], n, 33280, True).values()) for n in (slots, slots + 1)
-    ]
-    assert totals[0] <= 72 * GB < totals[1]
+    keys = most_keys(sizes, CHOICES[2], 256, 33280, 80 * GB, on_gpu=True)
+    for more, fits in ((0, True), (1, False)):
+        parts = sampling_bytes(sizes, CHOICES[2], 256, keys + more, 33280, True)
+        assert (sum(parts.values()) <= 72 * GB) == fits
+    assert most_keys(sizes, CHOICES[2], 2, 33280, 80 * GB, on_gpu=True) == 2 * 33280
+
+
+@pytest.mark.parametrize("offload, device, host", [("no", 16, 0), ("yes", 6, 12), ("all", 2, 16)])
+def test_bytes_of_a_parameter(offload, device, host):
+    """Weights, sums of gradients and two moments, wherever they lie: 16, and a 16-bit copy."""
+    sizes = sizes_of("qwen3-4b")
+    choice = Choice("", "no", offload)
+    parts = update_bytes(sizes, choice, 1, on_gpu=False)
+    found = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimizer"))
+    assert found == device * sizes.parameters
+    assert sum(host_bytes(sizes, choice).values()) == host * sizes.parameters
 
 
 def test_a_stage_of_rl_with_thinking_is_planned_for():
@@ -192,7 +206,7 @@ def test_the_small_model_has_a_plan():
     config = Config(**settings)
     sizes = measure_sizes(tiny_model().config)
     plan = make_plan(sizes, config, 24 * GB, on_gpu=False)
-    assert plan.choice == CHOICES[0] and plan.slots == 512
+    assert plan.choice == CHOICES[0] and plan.longest_at_once() == 512
     assert "weights in bf16" not in plan.updating()
 
 
@@ -211,65 +225,160 @@ class Card:
         (80, {"recompute": "yes"}, ("yes", "no")),
         (80, {"offload": "yes"}, ("yes", "yes")),
         (80, {"offload": "yes", "recompute": "no"}, ("no", "yes")),
+        (80, {"offload": "all"}, ("yes", "all")),
+        (80, {"dtype": "fp16"}, ("yes", "yes")),
     ],
 )
 def test_a_run_on_a_gpu_does_what_the_plan_chooses(gigabytes, options, settled, monkeypatch):
     """Where the user has not said what to do; the model is of the shape of Qwen3-0.6B."""
     config = Config(device="cuda", budgets="4096,8192,16384", **options)
-    monkeypatch.setattr("support.plan.read_config", lambda source: SHAPES["qwen3-0.6b"][0])
+    monkeypatch.setattr("support.plan.has_bf16", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(gigabytes))
-    settle_memory(config, "model")
+    settle_memory(config, SHAPES["qwen3-0.6b"][0])
     assert (config.recompute, config.offload) == settled
+
+
+def test_a_card_without_bf16_computes_in_fp16(monkeypatch):
+    """A T4. Beside fp16 there must be fp32 weights, so that autocast is no choice."""
+    config = Config(device="cuda", budgets="4096,8192,16384")
+    monkeypatch.setattr("support.plan.has_bf16", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(80))
+    plan = settle_memory(config, SHAPES["qwen3-0.6b"][0])
+    assert (config.dtype, config.offload) == ("fp16", "yes")
+    assert "computes in fp16, with a scaled loss" in "\n".join(describe_plan(plan, config))
 
 
 def test_what_a_gpu_has_no_memory_for_is_refused(monkeypatch):
     """Before anything is loaded."""
     config = Config(device="cuda", budgets="4096,8192,16384")
-    monkeypatch.setattr("support.plan.read_config", lambda source: SHAPES["qwen3-8b"][0])
+    monkeypatch.setattr("support.plan.has_bf16", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(16))
     with pytest.raises(ValueError, match="does not fit into 16 GB.*--plan says"):
-        settle_memory(config, "model")
+        settle_memory(config, SHAPES["qwen3-8b"][0])
 
 
-def test_a_cpu_does_nothing_that_nobody_asks_for(monkeypatch):
-    """One memory for all: there is nothing to choose, and nothing is counted."""
-    monkeypatch.setattr("support.plan.read_config", None)
-    for asked, settled in (("auto", "no"), ("yes", "yes"), ("no", "no")):
-        config = Config(device="cpu", recompute=asked, offload=asked)
-        settle_memory(config, "model")
-        assert (config.recompute, config.offload) == (settled, settled)
+def test_so_is_what_a_machine_has_no_memory_for(monkeypatch):
+    monkeypatch.setattr("support.plan.machine_memory", lambda: 20 * GB)
+    with pytest.raises(ValueError, match="does not fit into 20 GB"):
+        settle_memory(Config(device="cpu"), SHAPES["qwen3-4b"][0])
+
+
+@pytest.mark.parametrize(
+    "options, settled",
+    [
+        ({}, ("no", "no")),
+        ({"recompute": "yes", "offload": "yes"}, ("yes", "yes")),
+        ({"recompute": "no", "offload": "all"}, ("no", "all")),
+        ({"dtype": "fp16"}, ("no", "yes")),
+    ],
+)
+def test_a_cpu_does_nothing_that_nobody_asks_for(options, settled):
+    """One memory for all: there is nothing to choose."""
+    config = Config(**(find_settings("small") | {"device": "cpu"} | options))
+    settle_memory(config, tiny_model().config)
+    assert (config.recompute, config.offload) == settled
+
+
+# --------------------------------------------------------------------------------------------------
+# Budgets and the model's context
+
+
+def with_context(tokens, **more):
+    return Qwen3Config(max_position_embeddings=tokens, **more)
+
+
+def test_default_budgets_are_lowered_to_the_context_and_said():
+    """In proportion: 4K, 8K, 16K of 32K become an eighth, a quarter and a half of what there is."""
+    config = Config(model="some/model")
+    said = fit_budgets(config, {}, with_context(8192))
+    assert (config.budgets, config.full_budget) == ("960,1920,3840", 7680)
+    assert "7680" in said and "960,1920,3840" in said
+
+
+def test_where_there_is_room_nothing_is_lowered():
+    config = Config(model="some/model")
+    assert fit_budgets(config, {}, with_context(40960)) == ""
+    assert (config.budgets, config.full_budget) == (Config.budgets, Config.full_budget)
+
+
+def test_what_was_chosen_stays():
+    """By the user, or by a preset; what was not, follows."""
+    config = Config(**find_settings("small"))
+    assert fit_budgets(config, {}, with_context(700)) == ""
+    config = Config(model="some/model", budgets="100,200")
+    assert fit_budgets(config, {"budgets": "100,200"}, with_context(8192))
+    assert (config.budgets, config.full_budget) == ("100,200", 7680)
+
+
+@pytest.mark.parametrize("name, value", [("full_budget", 9000), ("budgets", "100,9000")])
+def test_a_chosen_budget_beyond_the_context_names_its_option(name, value):
+    given = {name: value}
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(
+        ValueError, match=f"{flag} {value} .* context of 8192 tokens. Give at most 7680"
+    ):
+        fit_budgets(Config(model="some/model", **given), given, with_context(8192))
+
+
+def test_positions_that_are_encoded_otherwise_are_no_context():
+    """LongRoPE: 32K more exist, and are refused."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 64}
+    rope |= {"long_factor": [2.0] * 64, "original_max_position_embeddings": 4096}
+    config = Config(model="some/model")
+    assert fit_budgets(config, {}, with_context(32768, head_dim=128, rope_parameters=rope))
+    assert config.full_budget == 4096 - 512
+
+
+def test_each_run_begins_with_its_plan():
+    plan, _ = plan_for("qwen3-4b", 80)
+    lines = describe_start(plan)
+    assert lines[0].startswith("memory, by the plan: at most ") and "of 80 GB" in lines[0]
+    assert [line.split(":")[0] for line in lines[1:]] == ["sampling", "updating", "host"]
 
 
 # --------------------------------------------------------------------------------------------------
 # The sampler keeps to it
 
 
-def test_slots_follow_from_the_memory_that_is_free(monkeypatch):
-    """Nine tenths of what is free, and of what PyTorch holds without using it."""
-    model = tiny_model()
-    one = memory.slot_bytes(model.config, 100, 4)
-    assert one == 100 * measure_sizes(model.config).keys * 4 + 12 * 40
+def on_gpu(config, dtype):
+    return SimpleNamespace(config=config, device=torch.device("cuda"), dtype=dtype)
 
-    class OnGpu:
-        config = model.config
-        device = torch.device("cuda")
-        dtype = torch.float32
 
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * one, 0))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * one)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * one)
-    assert memory.slots_that_fit(OnGpu, 100) == 9
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_keys_follow_from_the_memory_that_is_free(monkeypatch, dtype):
+    """Nine tenths of what is free, and of what PyTorch holds without using it.
+
+    Beside the keys there are three rows of logits for each slot, and the prompts that run at once:
+    their keys, and what a layer makes of them.
+    """
+    config = tiny_model().config
+    key = measure_sizes(config).keys * dtype.itemsize
+    layer = (3 * config.intermediate_size + 8 * config.hidden_size) * dtype.itemsize
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40_000_000, 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7_000_000)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2_000_000)
+    for length, prompts in ((64, 8192), (9000, 9000)):
+        beside = 5 * 12 * config.vocab_size + prompts * (key + layer)
+        found = memory.keys_that_fit(on_gpu(config, dtype), 5, length)
+        assert found == pytest.approx((0.9 * 45_000_000 - beside) / key)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    assert memory.slots_that_fit(OnGpu, 100) == 1
+    assert memory.keys_that_fit(on_gpu(config, dtype), 50_000, 64) < 0
 
 
-@pytest.mark.parametrize("slots", [1, 2, 3, 5, 6])
-def test_a_group_larger_than_the_memory_is_written_in_parts(model, slots, monkeypatch):
+def test_on_a_cpu_keys_take_half_of_the_machine(model, monkeypatch):
+    """Of all of it, so that whoever else is there changes nothing in what a run writes."""
+    monkeypatch.setattr(memory, "machine_memory", lambda: 1_000_000)
+    key = measure_sizes(model.config).keys * 4
+    assert memory.keys_that_fit(model, 5, 64) == pytest.approx(500_000 / key)
+
+
+@pytest.mark.parametrize("keys", [64, 65, 130, 200, 400])
+def test_a_group_larger_than_the_memory_is_written_in_parts(model, keys, monkeypatch):
     """The same tokens, in the same order: each response has a random stream of its own."""
     options = {"max_new_tokens": 12, "stop_ids": {2}, "seed": 5, "samples": 6}
-    whole = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
-    monkeypatch.setattr("rollout.slots_that_fit", lambda model, length: slots)
-    parts = generate(model, [[3, 4, 5], [6, 7]], slots=12, **options)
+    whole = generate(model, [[3, 4, 5], [6, 7]], **options)
+    monkeypatch.setattr("rollout.keys_that_fit", lambda *arguments: keys)
+    parts = generate(model, [[3, 4, 5], [6, 7]], **options)
     assert [r.response_ids for r in parts] == [r.response_ids for r in whole]
     assert [r.prompt_ids for r in parts] == [r.prompt_ids for r in whole]
 

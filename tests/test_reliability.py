@@ -61,7 +61,7 @@ def outcome(folder):
     """What a run leaves.
 
     Weights and optimizer of its last checkpoint, models of its stages, metrics without their times,
-    measurements.
+    measurements, what the model wrote.
     """
     (last,) = folder.glob("checkpoint-*")
     tensors = {
@@ -75,6 +75,7 @@ def outcome(folder):
         },
         [{key: value for key, value in line.items() if key not in TIMES} for line in lines],
         json.loads((last / "state.json").read_text()) | {"seconds": 0},
+        {path.name: path.read_bytes() for path in folder.glob("samples-*.json")},
     )
 
 
@@ -88,6 +89,9 @@ def uninterrupted(tmp_path_factory, users_threads):
     folder = tmp_path_factory.mktemp("whole") / "run"
     trained(OPTIONS | {"out": str(folder)})
     expected = outcome(folder)
+    assert sorted(expected[3]) == [
+        f"samples-{name}.json" for name in ("before", "stage1", "stage2")
+    ]
     assert (
         sum(line["updates"] > 0 for line in expected[1]) >= 3
     )  # or there would be no optimizer to lose
@@ -121,7 +125,7 @@ def tear_a_line(run, line):
     [
         (tfpi, "evaluate_both", 1),  # the evaluation before training: no checkpoint yet
         (run_module, "save_optimizer", 3),  # a checkpoint is half written
-        (disk.os, "replace", 5),  # it is whole, but has not its name yet
+        (disk.os, "replace", 6),  # it is whole, but has not its name yet
         (run_module, "remove_folder", 1),  # it has its name, the one before is still there
         (disk.shutil, "rmtree", 5),  # the one before is half removed
         (run_module, "save_model", 4),  # stage 1 is over, its model half written

@@ -9,8 +9,10 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, TopKLogitsWarper, TopPLogitsWarper
 
+import cache
 import rollout
 from rollout import generate, sample_tokens, truncate
+from support.graphs import round_up
 from support.model import ModelError, check_projection, load_model
 
 PROMPTS = [
@@ -59,6 +61,13 @@ def assert_drawn_from(probabilities, counts):
     assert chi_square < cells + 5 * (2 * cells) ** 0.5
 
 
+@pytest.fixture
+def pages_of_8(monkeypatch):
+    """So that short responses have several."""
+    monkeypatch.setattr(cache, "PAGE", 8)
+    monkeypatch.setattr(rollout, "PAGE", 8)
+
+
 # --------------------------------------------------------------------------------------------------
 # The right tokens
 
@@ -99,7 +108,7 @@ def test_greedy_equals_transformers_generate_with_left_padding(model):
     assert ours == [t[: len(o)] for t, o in zip(theirs, ours)]
 
 
-def test_unwritten_cache_is_never_read(model):
+def test_unwritten_cache_is_never_read(model, pages_of_8):
     """What memory held before must not matter.
 
     A NaN in a masked place still spoils attention, since 0 * NaN is NaN.
@@ -214,14 +223,9 @@ def test_few_slots_write_the_same_as_many(model, slots):
 
 @pytest.mark.parametrize("slots", [3, 16])
 def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monkeypatch, slots):
-    """Rows and length rounded up to powers of two.
-
-    Few shapes, and what the idle rows compute reaches nobody.
-    """
-    exact, shapes = (
-        generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots),
-        set(),
-    )
+    """Rows and pages rounded up: few shapes, and what the idle rows compute reaches nobody."""
+    exact = generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots)
+    shapes = set()
 
     def capture(graphs, shape):
         shapes.add(shape)
@@ -232,8 +236,15 @@ def test_decoding_in_the_fixed_shapes_of_cuda_graphs_writes_the_same(model, monk
     rounded = generate(model, PROMPTS, max_new_tokens=20, stop_ids=STOPS, samples=2, slots=slots)
     assert tokens(rounded) == tokens(exact)
     torch.testing.assert_close(logprobs(rounded), logprobs(exact), atol=1e-4, rtol=0)
-    limits = {1, 2, 4, 8, 16, 32, slots, max(map(len, PROMPTS)) + 20}
-    assert len(shapes) <= 12 and {n for shape in shapes for n in shape} <= limits
+    most = (slots, 1 + slots, 1)  # page 0 is read, too
+    for number, limit in zip(zip(*shapes), most):
+        assert set(number) <= {n for n in (1, 2, 3, 4, 6, 8, 12, 16) if n <= limit} | {limit}
+    assert len(shapes) <= 12
+
+
+@pytest.mark.parametrize("number, expected", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (13, 16)])
+def test_shapes_are_rounded_up_by_less_than_half(number, expected):
+    assert round_up(number) == expected
 
 
 def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypatch):
@@ -247,6 +258,90 @@ def test_a_model_that_cannot_be_captured_decodes_without_graphs(model, monkeypat
     with pytest.warns(UserWarning, match="without a CUDA graph"):
         rollouts = generate(model, PROMPTS[:2], max_new_tokens=5, stop_ids=STOPS, temperature=0)
     assert tokens(rollouts) == [naive_greedy(model, p, 5, STOPS)[0] for p in PROMPTS[:2]]
+
+
+# --------------------------------------------------------------------------------------------------
+# Few keys: rows wait, and go on later
+
+LONG = [[5, 6, 7] * 5, [8, 9] * 8, [11] * 10, [12, 13, 14]]  # a page of 8 and less, or more
+
+
+def note_pages(monkeypatch):
+    """A list that gets the pages in use at each step, and one of the requests that are put back."""
+    used, waiting = [], []
+    step, put_back = rollout.PagePool.step, rollout.Sampler.put_back
+
+    def note_step(pool, *args):
+        used.append((pool.used, pool.pages, len(pool.keys[0])))
+        return step(pool, *args)
+
+    def note_row(sampler, row):
+        waiting.append(int(sampler.request[row]))
+        return put_back(sampler, row)
+
+    monkeypatch.setattr(rollout.PagePool, "step", note_step)
+    monkeypatch.setattr(rollout.Sampler, "put_back", note_row)
+    return used, waiting
+
+
+@pytest.mark.parametrize("keys, rows_wait", [(80, True), (99, True), (200, True), (999, False)])
+def test_few_keys_write_the_same_greedy_tokens(model, monkeypatch, pages_of_8, keys, rows_wait):
+    """And never keep more of them than asked for, whoever has to wait."""
+    expected = [naive_greedy(model, p, 60, {2}) for p in LONG for _ in range(2)]
+    used, waiting = note_pages(monkeypatch)
+    options = {"max_new_tokens": 60, "stop_ids": {2}, "temperature": 0, "samples": 2}
+    found = generate(model, LONG, keys=keys, **options)
+    assert [(r.response_ids, r.finished) for r in found] == expected
+    assert bool(waiting) == rows_wait
+    assert all(pages <= most <= keys // 8 for pages, most, _ in used)
+    assert {rows for *_, rows in used} == {1 + used[0][1]}  # in memory, too, but for page 0
+
+
+def test_a_row_that_waits_keeps_its_tokens_and_its_random_stream(model, monkeypatch, pages_of_8):
+    """What it writes later is what it would have written, and its log-probs are right."""
+    options = {"max_new_tokens": 60, "stop_ids": {2}, "samples": 3, "seed": 4}
+    expected = generate(model, LONG, **options)
+    _, waiting = note_pages(monkeypatch)
+    found = generate(model, LONG, keys=160, **options)
+    assert waiting
+    assert tokens(found) == tokens(expected)
+    torch.testing.assert_close(logprobs(found), logprobs(expected), atol=1e-4, rtol=0)
+    assert generate(model, LONG, keys=160, **options) == found
+
+
+def test_the_youngest_row_waits(model, monkeypatch, pages_of_8):
+    """It loses the least; and it is the first to go on."""
+    lost = []
+    put_back = rollout.Sampler.put_back
+
+    def note(sampler, row):
+        written = sampler.written[: sampler.live].tolist()
+        lost.append((written[row], min(written)))
+        put_back(sampler, row)
+        assert sampler.queue[0].written == written[row]
+
+    monkeypatch.setattr(rollout.Sampler, "put_back", note)
+    generate(model, LONG * 3, max_new_tokens=60, stop_ids={2}, keys=160, seed=1)
+    assert lost and all(own == least for own, least in lost)
+
+
+def test_a_straggler_does_not_make_others_wait(model):
+    """Room for it and four more: they need five steps in a row, not each the straggler's."""
+    prompts = [[7] * 10] + [[5, 6]] * 12
+    free = generate(model, prompts, max_new_tokens=60, stop_ids={2}, seed=3)
+    found, rows = decode_steps(model, prompts, max_new_tokens=60, stop_ids={2}, seed=3, keys=6 * 64)
+    assert tokens(found) == tokens(free)
+    assert len(rows) < 0.6 * sum(len(r.response_ids) for r in found)
+
+
+def test_a_response_without_room_is_refused(model):
+    """Before anything runs: it could never be written to its end."""
+    with pytest.raises(ValueError, match="may have 70 keys, and there is room for 64"):
+        generate(model, [[5] * 10], max_new_tokens=60, stop_ids=STOPS, keys=100)
+
+
+# --------------------------------------------------------------------------------------------------
+# Groups and seeds
 
 
 def test_a_group_equals_separate_prompts(model):

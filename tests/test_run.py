@@ -37,10 +37,10 @@ def weights(folder):
 
 
 def test_the_whole_run_leaves_what_it_promises(tmp_path):
-    """Options, metrics, a model a stage, a summary and a figure.
+    """Options, metrics, a model a stage, samples, a summary, a figure and a page.
 
-    They are config.json, metrics.jsonl, a Hugging Face folder a stage, summary.json with both modes
-    before and after, figure.png.
+    They are config.json, metrics.jsonl, a Hugging Face folder a stage, samples-*.json,
+    summary.json with both modes before and after, figure.png, report.html.
     """
     main(["--model", "small", "--steps", "1", "--out", str(tmp_path / "run"), *TINY])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -54,6 +54,9 @@ def test_the_whole_run_leaves_what_it_promises(tmp_path):
         tmp_path / "run" / "figure.png"
     ).exists()
     assert len(weights(tmp_path / "run" / "stage2")) > 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count('class="response"') == 3 * 4 * 2  # evaluations, problems, modes
+    assert "data:image/png" in page
 
 
 def test_metrics_count_up(metrics):

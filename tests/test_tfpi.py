@@ -241,8 +241,13 @@ def measure_nothing(monkeypatch):
         seen.append((problems, thinking))
         return dict(MEASURED)
 
+    def sample_mode(run, problems, thinking, *_):
+        seen.append((problems, thinking))
+        return []
+
     monkeypatch.setattr("tfpi.evaluate", evaluate)
-    monkeypatch.setattr("eval.evaluate", evaluate)
+    monkeypatch.setattr("eval.sample_mode", sample_mode)
+    monkeypatch.setattr("eval.summarise", lambda *_: dict(MEASURED))
     return seen
 
 

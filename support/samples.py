@@ -1,0 +1,139 @@
+"""What a model wrote: kept beside a run, and marked for whoever looks at it.
+
+    samples-before.json, samples-stage1.json, ...    of each evaluation the first response to each
+                                                     of the first 20 test problems, in both modes
+
+They are taken from what an evaluation sampled anyway, so nothing is drawn for them, and they are no
+part of a checkpoint: an evaluation that is done again writes them again, alike. page.py shows them
+in a browser, show.py in a terminal. A mark says where in a text something is: the thinking, a word
+that verifies, the final answer. Left out: the other samples of each problem.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+
+from support.config import MODES
+from support.disk import replace_file
+
+KEPT = 20  # problems
+KINDS = ("thinking", "verification", "answer")
+WORD_END = re.compile(r"\w*")
+
+
+@dataclass
+class Sample:
+    """One graded response."""
+
+    text: str
+    tokens: int
+    finished: bool  # False when cut at the budget
+    correct: bool
+    answer: str | None  # what the grader read as its final answer
+    marks: list  # of [start, end, one of KINDS]
+
+
+@dataclass
+class Shown:
+    """One problem with a sample of each mode."""
+
+    problem: str
+    gold: str
+    samples: dict  # {mode: Sample}
+
+
+# --------------------------------------------------------------------------------------------------
+# Marks
+
+
+def find_marks(text, verification, answer):
+    """The marks of a response. verification: a pattern; answer: as the grader read it, or None."""
+    begin, end = find_thinking(text)
+    marks = [[begin, end, "thinking"]] if begin < end else []
+    for found in verification.finditer(text):
+        # To the end of the word: the pattern finds the `check` of `checking`.
+        marks.append([found.start(), WORD_END.match(text, found.end()).end(), "verification"])
+    if answer is not None:
+        boxes = re.finditer(r"\\boxed\s*\{\s*(" + re.escape(answer) + r")\s*\}", text[end:])
+        for box in [*boxes][-1:]:
+            marks.append([end + box.start(1), end + box.end(1), "answer"])
+    return marks
+
+
+def find_thinking(text):
+    """Where the thinking of a response begins and ends; the grader reads what is behind it."""
+    opened = text.rfind("<think>")
+    closed = text.rfind("</think>")
+    if opened > closed:  # cut off in it
+        return text.find("<think>"), len(text)
+    if closed < 0:
+        return 0, 0
+    return max(text.find("<think>"), 0), closed + len("</think>")
+
+
+def pieces(text, marks):
+    """The text, cut where a mark begins or ends: pairs (piece, the kinds of marks that it has)."""
+    turns = defaultdict(Counter)  # place: the kinds that begin (1) and end (-1) there
+    for begin, end, kind in marks:
+        turns[begin][kind] += 1
+        turns[end][kind] -= 1
+    on = Counter()
+    last = 0
+    for place in sorted({*turns, len(text)}):
+        if place > last:
+            yield text[last:place], [kind for kind in KINDS if on[kind] > 0]
+        on.update(turns[place])
+        last = place
+
+
+def part(text, marks, begin, end):
+    """The text from begin to end, and the marks that lie there, in places of that part."""
+    inside = []
+    for first, last, kind in marks:
+        if first < end and last > begin:
+            inside.append([max(first, begin) - begin, min(last, end) - begin, kind])
+    return text[begin:end], inside
+
+
+# --------------------------------------------------------------------------------------------------
+# On the disk
+
+
+def write_samples(folder, name, shown):
+    """Writes the samples of one evaluation. Raises OSError."""
+    rows = [asdict(one) for one in shown]
+    replace_file(folder / f"samples-{name}.json", json.dumps(rows).encode())
+
+
+def read_samples(path):
+    """What write_samples wrote: a list of Shown; raises ValueError if the file is anything else."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [read_shown(row) for row in rows]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        raise ValueError(
+            f"{path} cannot be read, or was not written by tfpi.py ({type(error).__name__}). Move "
+            "it out of the run's folder to go without it"
+        ) from None
+
+
+def read_shown(row):
+    """One Shown of its JSON; anything else raises one of many errors."""
+    shown = Shown(**row)
+    check(isinstance(shown.problem, str) and isinstance(shown.gold, str))
+    shown.samples = {mode: Sample(**shown.samples[mode]) for mode in MODES}
+    for sample in shown.samples.values():
+        check(isinstance(sample.text, str))
+        check(type(sample.tokens) is int and 0 <= sample.tokens < 2**31)
+        check(type(sample.finished) is bool and type(sample.correct) is bool)
+        check(sample.answer is None or isinstance(sample.answer, str))
+        for begin, end, kind in sample.marks:
+            check(type(begin) is int and type(end) is int and kind in KINDS)
+            check(0 <= begin <= end <= len(sample.text))
+    return shown
+
+
+def check(right):
+    if not right:
+        raise ValueError
