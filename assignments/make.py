@@ -34,8 +34,9 @@ of the project is here and works. Then, in this folder:
     python assignments/grade.py --watch      # the same each time you save
 
 Your function is run on these numbers and on others, so that a function which knows the numbers by
-heart gets nothing. Helpers beside your function are welcome, in the same file. Hand in this folder,
-or the files that you changed.
+heart gets nothing. Helpers beside your function are welcome, in the same file: new functions, new
+constants, imports. Changes to other functions are not looked at. Hand in this folder, or the files
+that you changed.
 """
 
 

@@ -71,13 +71,16 @@ def child(connection, number, tree, seeds, file, folder, output):
         limit = used + MEGABYTES * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     connection.send("started")
-    results = []
-    for seed in seeds:
-        if row.functions:
-            results.append(timed(run_planted, row, tree, seed, file, folder))
-        else:
-            results.append(timed(run_here, row, seed, file, folder))
-    sys.stdout.flush()
+    try:
+        results = []
+        for seed in seeds:
+            if row.functions:
+                results.append(timed(run_planted, row, tree, seed, file, folder))
+            else:
+                results.append(timed(run_here, row, seed, file, folder))
+        sys.stdout.flush()
+    except BaseException as error:  # of a helper beside the function, say, as it is defined
+        results = Failed(f"{row.file} cannot be read: {type(error).__name__}: {error}")
     connection.send(results)
 
 
@@ -116,9 +119,12 @@ def receive(connection, seconds, late):
     if not connection.poll(seconds):
         raise Failed(f"Your function {late}.")
     try:
-        return connection.recv()
+        received = connection.recv()
     except (EOFError, OSError):
         raise Failed("Your function ended the process it ran in.") from None
+    if isinstance(received, Failed):
+        raise received
+    return received
 
 
 def end(process):

@@ -123,5 +123,6 @@ def test_groups_stay_whole(rng):
         group_of("a", order < 2, cut=(1, 2)),
         group_of("b", order < 3, cut=(0, 1, 2, 3)),
         group_of("a", order < 1),
+        group_of("c", (1, 0, 0, 1), cut=(2,)),
     ]
-    compare("with truncated responses", [groups] * 2, 3, 2)
+    compare("with truncated responses", [groups] * 2, 4, 2)

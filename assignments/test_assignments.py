@@ -231,6 +231,17 @@ def test_a_hang_is_ended(handout, tmp_path):
     assert marks.points == 0 and "took longer than 1 s" in marks.sentence
 
 
+def test_a_helper_that_cannot_be_read_is_a_sentence(handout, tmp_path):
+    """An import of what is not installed, say."""
+    row = BY_NUMBER[7]
+    folder = tmp_path / "student"
+    folder.mkdir()
+    text = (handout / row.file).read_text()
+    (folder / row.file).write_text("import nothing_like_that\n" + text)
+    marks = grade.grade(row, folder, 0, 5)
+    assert marks.points == 0 and "No module named 'nothing_like_that'" in marks.sentence
+
+
 def test_a_full_memory_is_the_students_own_line(handout, tmp_path):
     """The grader's machine goes on; the line is named."""
     body = "grown = bytearray(10**12)\nreturn grown"

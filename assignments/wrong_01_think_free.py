@@ -93,6 +93,13 @@ MORE = [
         '+ "<think></think>"',
     ),
     (
+        "one line end behind the block is missing",
+        "Your block has one line end behind it. What the model saw in training has two.",
+        "think_free",
+        "+ block",
+        '+ block.removesuffix("\\n")',
+    ),
+    (
         "the block has one line end",
         "Your block has one line end within. The model knows two.",
         "think_free",

@@ -101,6 +101,16 @@ MORE = [
         "1.0 - math.comb(n - c, k) * 1.0 / (math.comb(n, k) * 1.0)",
     ),
     (
+        "large numbers overflow",
+        "Your factorials overflow: a float ends at 1e308. Whole numbers do not, or multiply "
+        "quotients near 1.",
+        "pass_at_k",
+        BODY,
+        "1.0 if n - c < k else float(1 - np.prod(np.arange(1.0, n - c + 1)) "
+        "* np.prod(np.arange(1.0, n - k + 1)) / np.prod(np.arange(1.0, n - c - k + 1)) "
+        "/ np.prod(np.arange(1.0, n + 1)))",
+    ),
+    (
         "k larger than n is let through",
         "pass@k needs at least k samples. Refuse it by ValueError, rather than give a number.",
         "pass_at_k",

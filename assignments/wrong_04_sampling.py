@@ -163,6 +163,27 @@ MORE = [
         "return tokens, logprobs.gather(1, tokens[:, None])[:, 0]",
     ),
     (
+        "rounding leads to a token that is not there",
+        "Your probabilities add up to a little less than 1, by rounding, and the number lies "
+        "behind: you end at the last token, though its probability is 0. Let u go up to the sum.",
+        "sample_tokens",
+        "",
+        BEFORE + "every = logits.softmax(dim=-1)\n"
+        "tokens = torch.searchsorted(every.cumsum(dim=-1), uniforms[:, None], right=True)\n"
+        "tokens = tokens.clamp(max=logits.shape[-1] - 1)\n"
+        "return tokens[:, 0], logits.log_softmax(dim=-1).gather(1, tokens)[:, 0]",
+    ),
+    (
+        "rounding leads to a token that is not there",
+        "Your probabilities add up to a little less than 1, by rounding, and the number lies "
+        "behind: you end behind the last token. Let u go up to the sum.",
+        "sample_tokens",
+        "",
+        BEFORE + "every = logits.softmax(dim=-1)\n"
+        "tokens = torch.searchsorted(every.cumsum(dim=-1), uniforms[:, None], right=True)\n"
+        "return tokens[:, 0], logits.log_softmax(dim=-1).gather(1, tokens)[:, 0]",
+    ),
+    (
         "the likeliest tokens come first",
         "You lay the tokens out from the likeliest on. Lay them out as the vocabulary has them.",
         "sample_tokens",

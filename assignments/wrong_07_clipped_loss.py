@@ -98,6 +98,27 @@ MORE = [
         "1 - eps_high",
     ),
     (
+        "the range is twice as wide",
+        "Your range is twice as wide: it is 1 - eps_low to 1 + eps_high.",
+        "policy_loss",
+        "ratio.clamp(1 - eps_low, 1 + eps_high)",
+        "ratio.clamp(1 - 2 * eps_low, 1 + 2 * eps_high)",
+    ),
+    (
+        "the range ends at a quotient",
+        "Below, your range ends at 1 / (1 + eps). It ends at 1 - eps_low.",
+        "policy_loss",
+        "1 - eps_low,",
+        "1 / (1 + eps_low),",
+    ),
+    (
+        "the range ends at a quotient",
+        "Below, your range ends at 1 / (1 + eps). It ends at 1 - eps_low.",
+        "policy_loss",
+        "1 - eps_low,",
+        "1 / (1 + eps_high),",
+    ),
+    (
         "the range is that of the log-ratio",
         "You clip the log of the ratio to -eps_low .. eps_high; clip the ratio, after exp.",
         "policy_loss",

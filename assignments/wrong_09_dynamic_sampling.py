@@ -153,6 +153,13 @@ MORE = [
         "return kept[:wanted], drawn",
     ),
     (
+        "truncated responses are filtered before the baseline",
+        HINTS["truncated responses are filtered before the baseline"],
+        "dynamic_sampling",
+        KEEP,
+        "[g for g in ([r for r in x if r.finished] for x in groups) if g and not is_flat(g)]",
+    ),
+    (
         "groups with a truncated response are dropped",
         "You drop whole groups for a truncated response. Long answers would never be learnt from.",
         "dynamic_sampling",

@@ -118,6 +118,20 @@ MORE = [
         "2 * draw + 1",
     ),
     (
+        "the seed is the run's alone",
+        "You sample with the run's seed itself: each step and draw has the same random numbers.",
+        "sample_groups",
+        "stream_seed(config.seed, run.state.step, 2 * draw)",
+        "config.seed",
+    ),
+    (
+        "the seed is a sum",
+        "You add up seed and step, and forget the draw. stream_seed keeps the three apart.",
+        "sample_groups",
+        "stream_seed(config.seed, run.state.step, 2 * draw)",
+        "config.seed + run.state.step",
+    ),
+    (
         "the seed is a sum",
         "You add up seed, step and draw: other sums are the same stream. stream_seed keeps them "
         "apart.",
