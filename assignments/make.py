@@ -22,7 +22,7 @@ from packs import HANDOUT, make_pack
 from planting import ROOT, blank, names_of, replace_bodies
 from table import BY_NUMBER, TABLE
 
-COPIED = ("*.py", "support/*.py", "requirements.txt", "LICENSE", "data/*", "models/*/*")
+COPIED = ("*.py", "support/*.*", "requirements.txt", "LICENSE", "data/*", "models/*/*")
 TOOLS = ("checking.py", "grade.py", "hints.py", "packs.py", "planting.py", "running.py")
 TOOLS += ("table.py", "tiny.py")
 HEAD = """# Your assignments
