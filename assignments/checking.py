@@ -207,37 +207,72 @@ def share(outcome, right):
 def same_outcome(a, b):
     """Whether two recordings of a test have the same values, and end in the same way."""
     kinds = [outcome["error"] and outcome["error"]["type"] for outcome in (a, b)]
-    if kinds[0] != kinds[1] or len(a["entries"]) != len(b["entries"]):
-        return False
-    pairs = zip(a["entries"], b["entries"])
-    return all(close(x.get("got"), y.get("got"), LIKE) for x, y in pairs)
+    same_end = kinds[0] == kinds[1] and len(a["entries"]) == len(b["entries"])
+    return same_end and same_values(a["entries"], b["entries"])
+
+
+def same_values(ours, theirs):
+    """Whether entries are alike, as far as both go."""
+    key = {"got", "credit"}
+    pairs = [[entry[(key & set(entry)).pop()] for entry in pair] for pair in zip(ours, theirs)]
+    return all(close(x, y, LIKE) for x, y in pairs)
+
+
+def same_until_wrong(outcome, right, other):
+    """Whether two recordings are alike up to the first value that is wrong, this one included."""
+    wrong = first_wrong(outcome, right)
+    names = [entry["what"] for entry in right["entries"]]
+    count = names.index(wrong[0]) + 1 if wrong else 0
+    ours, theirs = outcome["entries"][:count], other["entries"][:count]
+    return bool(ours) and len(ours) == len(theirs) and same_values(ours, theirs)
 
 
 def name_mistake(outcomes, rights, mistakes):
-    """The known mistake that the values are those of, or None; and that of each failed test.
+    """The known mistake that the values are those of, or None; and those of single tests.
 
     mistakes: {name: [{test: outcome} of each way to make it]}. One that explains every test is the
-    student's; else each failed test is looked at alone, and only what a single mistake gives there
-    is named.
+    student's. Else, as few as possible: the one that explains most of the failed tests, then that
+    which explains most of the rest. Where two explain as many, neither is named. What is right at
+    first and then goes wrong like a mistake goes by its first wrong value.
     """
     failed = [test for test in rights if share(outcomes[test], rights[test]) < 1]
     if not failed:
         return None, {}
-    explained = {}
-    for name, ways in mistakes.items():
-        same = [[t for t in rights if same_outcome(outcomes[t], way[t])] for way in ways]
-        explained[name] = max(same, key=len)
-    whole = [name for name, tests in explained.items() if len(tests) == len(rights)]
-    if whole:
-        return whole[0], {}
-    alone = {}
-    for test in failed:
-        names = [name for name, tests in explained.items() if test in tests]
-        most = max((len(explained[name]) for name in names), default=0)
-        best = [name for name in names if len(explained[name]) == most]
-        if len(best) == 1:
-            alone[test] = best[0]
-    return None, alone
+    ways = [(name, way) for name, all_ways in mistakes.items() for way in all_ways]
+    explained = [
+        (name, [test for test in rights if same_outcome(outcomes[test], way[test])])
+        for name, way in ways
+    ]
+    for name, tests in explained:
+        if len(tests) == len(rights):
+            return name, {}
+    alone = cover(failed, explained)
+    partly = [
+        (name, [t for t in failed if same_until_wrong(outcomes[t], rights[t], way[t])])
+        for name, way in ways
+        if not alone or name in alone.values()
+    ]
+    return None, alone | cover([test for test in failed if test not in alone], partly)
+
+
+def cover(tests, explained):
+    """{test: the name that explains it}, of as few names as possible. See name_mistake."""
+    found = {}
+    left = set(tests)
+    while left:
+        told = {}  # by each name: which of the tests, and how many in all
+        for name, theirs in explained:
+            here = (left & set(theirs), len(theirs))
+            told[name] = max(here, told.get(name, (set(), 0)), key=lambda c: (len(c[0]), c[1]))
+        nothing = (set(), 0)
+        best, count = max(told.values(), key=lambda c: (len(c[0]), c[1]), default=nothing)
+        if not best:
+            break
+        names = [name for name, what in told.items() if what == (best, count)]
+        if len(names) == 1:
+            found |= dict.fromkeys(sorted(best), names[0])
+        left -= best
+    return found
 
 
 def is_constant(sets, right_sets):

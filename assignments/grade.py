@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,7 @@ def judge(marks, sets, rights, seed):
     if row.functions and marks.passed[0] < len(row.points) and not marks.sentence:
         wrong, hints = wrong_values(row.number, seed)
         name, alone = name_mistake(sets[0], rights[0], wrong)
-        marks.mistake = name or ""
+        marks.mistake = name or "; ".join(dict.fromkeys(alone.values()))
     for test, points in row.points.items():
         earned = 0.0 if marks.sentence else points * min(shares[0][test], shares[1][test])
         marks.points += earned
@@ -90,13 +91,18 @@ def judge(marks, sets, rights, seed):
         if earned < points and not marks.sentence:
             which = 0 if shares[0][test] < 1 else 1
             marks.lines += explain(sets[which][test], rights[which][test], which)
-            if test in alone:
-                marks.lines.append(f'        Here your values are those of "{alone[test]}".')
-                marks.lines.append(f"        {hints[alone[test]]}")
-    if marks.mistake:
+            if name := alone.get(test):
+                marks.lines.append(f'        Here your values are those of "{name}".')
+                marks.lines += wrapped(hints[name], " " * 8)
+    if marks.mistake and not alone:
         marks.lines.append(f'  Your values are those of "{marks.mistake}".')
-        marks.lines.append(f"  {hints[marks.mistake]}")
+        marks.lines += wrapped(hints[marks.mistake], "  ")
     return marks
+
+
+def wrapped(text, indent):
+    """A sentence in lines of at most 100 letters."""
+    return textwrap.wrap(text, 100, initial_indent=indent, subsequent_indent=indent)
 
 
 def one_reason(row, sets, rights):
@@ -125,7 +131,7 @@ def explain(outcome, right, which):
     error = outcome["error"]
     if not error:
         parts = [entry for entry in outcome["entries"] if entry.get("credit", 1) < 1]
-        return [f"        {entry['what']}" for entry in parts]
+        return [line for entry in parts for line in wrapped(entry["what"], " " * 8)]
     words = f"{error['type']}: {error['message']}".removesuffix(": ")
     if error["line"]:
         return [f"        {where}{words}", f"          line {error['line']}: {error['text']}"]
@@ -179,7 +185,7 @@ def show(marks, seed, other, level):
         print("\n".join(f"    {line}" for line in lines[-PRINTED:]))
     if marks.points < sum(row.points.values()):
         for i, hint in enumerate(row.hints[:level], start=1):
-            print(f"  hint {i} of {len(row.hints)}: {hint}")
+            print("\n".join(wrapped(f"hint {i} of {len(row.hints)}: {hint}", "  ")))
         if level < len(row.hints):
             print(f"  more: --hint {level + 1}")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
 import wrong
-from packs import HANDOUT, make_pack
+from packs import HANDOUT, right_values, wrong_values
 from planting import ROOT, blank, names_of, replace_bodies
 from table import BY_NUMBER, TABLE
 
@@ -89,6 +89,28 @@ def hand_out(numbers, folder, seed):
         str(r.number): make_pack(r.number, seed, other) for r in rows if r.functions
     }
     (folder / HANDOUT).write_text(json.dumps(content), encoding="utf-8")
+
+
+def make_pack(number, seed, other):
+    """What a hand-out has of one assignment in the place of solution and mistakes."""
+    wrong, hints = wrong_values(number, seed)
+    return {
+        "right": {str(s): bare(right_values(number, s), True) for s in (seed, other)},
+        "wrong": {name: [bare(way, False) for way in ways] for name, ways in wrong.items()},
+        "hints": hints,
+    }
+
+
+def bare(values, is_right):
+    """What of a recording is compared with: of a mistake no expected values, and no words."""
+    kept = ("what", "right", "rtol", "credit") if is_right else ("got", "credit")
+    return {
+        test: {
+            "entries": [{k: e[k] for k in kept if k in e} for e in outcome["entries"]],
+            "error": outcome["error"] and {"type": outcome["error"]["type"]},
+        }
+        for test, outcome in values.items()
+    }
 
 
 def copy(source, target):

@@ -49,28 +49,6 @@ def wrong_values(number, seed):
     return values, {mistake.name: mistake.hint for mistake in found}
 
 
-def make_pack(number, seed, other):
-    """What a hand-out has of one assignment in the place of solution and mistakes."""
-    wrong, hints = wrong_values(number, seed)
-    return {
-        "right": {str(s): bare(right_values(number, s), True) for s in (seed, other)},
-        "wrong": {name: [bare(way, False) for way in ways] for name, ways in wrong.items()},
-        "hints": hints,
-    }
-
-
-def bare(values, is_right):
-    """What of a recording is compared with: of a mistake no expected values, and no words."""
-    kept = ("what", "right", "rtol", "credit") if is_right else ("got",)
-    return {
-        test: {
-            "entries": [{k: e[k] for k in kept if k in e} for e in outcome["entries"]],
-            "error": outcome["error"] and {"type": outcome["error"]["type"]},
-        }
-        for test, outcome in values.items()
-    }
-
-
 def known_names(row, folder):
     """The names of the row's file as it was handed out: what else is there is the student's."""
     handout = read_handout(folder)

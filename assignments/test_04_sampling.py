@@ -69,7 +69,11 @@ def compare(what, rng, rows, temperature, *options, given=None, uniforms=None):
 
 def test_temperature_1(rng):
     """One token a row, at the place of its uniform number, and its log-prob"""
-    compare("logits of 9 rows", rng, logits_of(rng, 9), 1.0)
+    rows = logits_of(rng, 9)
+    numbers = torch.tensor(rng.uniform(0, 1, 9), dtype=torch.float32)
+    compare("logits of 9 rows", rng, rows, 1.0, uniforms=numbers)
+    twice = [rollout.sample_tokens(rows.clone(), numbers, 1.0)[0].tolist() for _ in range(2)]
+    check("whether the same numbers draw the same tokens again", twice[0] == twice[1], True)
 
 
 def test_other_temperatures(rng):

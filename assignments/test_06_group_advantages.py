@@ -37,7 +37,8 @@ def partial(rng, size):
 
 def graded(rewards):
     """A group of rollouts with these rewards."""
-    return [Rollout([1], [5, 2], [-1.0, -1.0], True, reward=reward) for reward in rewards]
+    tokens = ([1], [5, 2], [-1.0, -1.0], True)
+    return [Rollout(*tokens, reward=reward, correct=reward > 0.5) for reward in rewards]
 
 
 def advantages_after(groups):

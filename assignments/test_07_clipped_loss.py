@@ -67,7 +67,7 @@ def test_one_token_in_each_place(rng):
     """One token, A > 0 or A < 0, below, within and above the range of the clip"""
     low, high = float(rng.uniform(0.15, 0.25)), float(rng.uniform(0.4, 0.6))
     for sign in (1, -1):
-        for place in (0.3, 1 - 1.5 * low, 1 - 0.5 * low, 1 + 0.7 * low, 1 + 0.8 * high, 2.5):
+        for place in (0.3, 1 - 1.5 * low, 1 - 0.5 * low, 1 + 0.7 * low, 1 + 0.8 * high, 2.5, 6.0):
             ratio = place * float(rng.uniform(0.99, 1.01))
             advantage = sign * float(rng.uniform(0.5, 2.0))
             case = (*tokens(rng, [ratio]), [advantage], sizes(rng, 1), low, high)

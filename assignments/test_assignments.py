@@ -3,6 +3,7 @@ mistake told by its name?
 """
 
 import ast
+import csv
 import json
 import types
 
@@ -152,9 +153,16 @@ def test_answers_are_marked(row, tmp_path):
 
 @pytest.fixture(scope="session")
 def handout(tmp_path_factory):
-    """All assignments, handed out."""
+    """All assignments, handed out; without the mistakes of those that take long."""
     folder = tmp_path_factory.mktemp("class") / "handout"
-    make.main(["all", "--out", str(folder)])
+    slow = {row.number for row in CODE if row.seconds > 50}
+
+    def wrong_values(number, seed):
+        return ({}, {}) if number in slow else packs.wrong_values(number, seed)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(make, "wrong_values", wrong_values)
+        make.main(["all", "--out", str(folder)])
     return folder
 
 
@@ -267,3 +275,29 @@ def test_the_hand_out_grades_itself(handout, tmp_path, capsys):
     rights = [pack["right"]["0"], pack["right"]["1"]]
     assert name_mistake(sets[0], rights[0], pack["wrong"])[0] == name
     assert share(sets[0]["test_before_the_first_step"], rights[0]["test_before_the_first_step"])
+
+
+def test_a_class_at_once(tmp_path, capsys):
+    """A line for each answer, what is wrong with it, and who has the same code."""
+    make.main(["8", "--out", str(tmp_path / "handout"), "--seed", "3"])
+    text = (tmp_path / "handout" / "grpo.py").read_text()
+    bodies = {
+        "ann": "n = torch.tensor(lengths)\nreturn (1.0 / n).repeat_interleave(n)",
+        "bob": "size = torch.tensor(lengths)\nreturn (1.0 / size).repeat_interleave(size)",
+        "cyd": "return (",
+    }
+    for student, body in bodies.items():
+        folder = tmp_path / "class" / student
+        (folder / "assignments").mkdir(parents=True)
+        (folder / packs.HANDOUT).write_text((tmp_path / "handout" / packs.HANDOUT).read_text())
+        (folder / "grpo.py").write_text(planting.replace_bodies(text, {"token_weights": body}))
+    folders = sorted(map(str, (tmp_path / "class").iterdir()))
+    grade.main([*folders, "--csv", str(tmp_path / "marks.csv"), "--seed", "7"])
+    ann, bob, cyd = csv.DictReader((tmp_path / "marks.csv").open())
+    assert (ann["student"], ann["assignment"], ann["seed"]) == ("ann", "8", "7")
+    assert "grpo forgets the number of responses" in ann["mistake"]
+    assert ann["mistake"] == bob["mistake"] and ann["points"] == bob["points"]
+    assert cyd["points"] == "0" and "is no Python" in cyd["note"]
+    said = capsys.readouterr().out
+    assert "equal but for names: ann, bob" in said
+    assert "assignment 8: 2 of 3: grpo forgets the number of responses" in said

@@ -77,6 +77,29 @@ MORE = [
         "+ block.rstrip()",
     ),
     (
+        "the block has no line ends",
+        "Your block has no line ends. The model knows the block as it was trained on it, with "
+        "two within and two behind.",
+        "think_free",
+        "+ block",
+        '+ block.replace("\\n", "")',
+    ),
+    (
+        "the block has no line ends",
+        "Your block has no line ends. The model knows the block as it was trained on it, with "
+        "two within and two behind.",
+        "think_free",
+        "+ block",
+        '+ "<think></think>"',
+    ),
+    (
+        "the block has one line end",
+        "Your block has one line end within. The model knows two.",
+        "think_free",
+        "+ block",
+        '+ block.replace("\\n\\n", "\\n")',
+    ),
+    (
         "an opened block is closed beside the line end it has",
         "You only add </think>, so how many line ends stand between the tags depends on the "
         "template. Take the opened tag away with what follows it, and append the whole block.",

@@ -152,6 +152,17 @@ MORE = [
         "return tokens, every.log_prob(tokens)",
     ),
     (
+        "the uniform numbers are not used",
+        "You draw by random numbers of your own. The request's are given, so that a run can be "
+        "repeated.",
+        "sample_tokens",
+        "",
+        BEFORE + "logprobs = logits.log_softmax(dim=-1)\n"
+        "noise = -torch.log(-torch.log(torch.rand_like(logprobs)))\n"
+        "tokens = (logprobs + noise).argmax(dim=-1)\n"
+        "return tokens, logprobs.gather(1, tokens[:, None])[:, 0]",
+    ),
+    (
         "the likeliest tokens come first",
         "You lay the tokens out from the likeliest on. Lay them out as the vocabulary has them.",
         "sample_tokens",

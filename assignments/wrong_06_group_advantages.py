@@ -57,6 +57,44 @@ MORE = [
         "if False:\n        pass",
     ),
     (
+        "a flat group is found by its std",
+        "You ask whether the std is 0. Of 0.9, 0.9, 0.9 it is 1e-8, by rounding: compare the "
+        "rewards themselves.",
+        "group_advantages",
+        FLAT,
+        "if rewards.std() == 0 or len(rewards) == 1:\n    return torch.zeros_like(rewards)",
+    ),
+    (
+        "a flat group is found by its std",
+        "You ask whether the std is 0. Of 0.9, 0.9, 0.9 it is 1e-8, by rounding: compare the "
+        "rewards themselves.",
+        "group_advantages",
+        FLAT,
+        "if not rewards.std() > 0 :\n    return torch.zeros_like(rewards)",
+    ),
+    (
+        "a flat group is found by its std",
+        "You ask whether the std is nearly 0; of a single response it is nan, which is not.",
+        "group_advantages",
+        FLAT,
+        "if rewards.std() < 1e-6:\n    return torch.zeros_like(rewards)",
+    ),
+    (
+        "an epsilon instead of exactly 0 for a flat group",
+        "You bound the std from below. Equal rewards such as 0.9, 0.9, 0.9 then leave a rounding "
+        "error over another; a flat group gets exactly 0.",
+        "group_advantages",
+        FLAT,
+        "if scale_by_std:\n    return (rewards - rewards.mean()) / rewards.std().clamp(min=1e-8)",
+    ),
+    (
+        "what is correct counts, not the reward",
+        "You compare `correct`. Advantages are of `reward`, which may know partial credit.",
+        "set_advantages",
+        "rollout.reward",
+        "float(rollout.correct)",
+    ),
+    (
         "nothing is divided by the std",
         "You centre the rewards, but do not divide by their std.",
         "group_advantages",
@@ -170,7 +208,7 @@ for group in groups:
     ),
 ]
 # The same mistake with other epsilons, and without a look at flat groups.
-for eps in ("1e-4", "1e-5", "1e-6", "1e-8"):
+for eps in ("1e-2", "1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8", "1e-9", "1e-12"):
     for code in (
         f"return centred / (rewards.std() + {eps})",
         f"return centred / (rewards.std(correction=0) + {eps})",

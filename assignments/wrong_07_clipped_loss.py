@@ -157,6 +157,15 @@ MORE = [
         "clipped = ratio.clamp(1 - eps_low, 1 + eps_high) * advantages.abs()",
     ),
     (
+        "a second clip for A < 0 (dual clip)",
+        "For A < 0 you bound the loss of a large ratio, too (dual clip). DAPO does not: such a "
+        "token went the wrong way, and is to come back.",
+        "policy_loss",
+        BOTH,
+        "torch.where(advantages < 0, torch.maximum(torch.minimum(surrogate, clipped), "
+        "3 * advantages), torch.minimum(surrogate, clipped))",
+    ),
+    (
         "a clipped token has no loss",
         "You drop the tokens that are clipped. Their gradient is 0, but they stay in the loss.",
         "policy_loss",

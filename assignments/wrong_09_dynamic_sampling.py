@@ -129,6 +129,13 @@ MORE = [
         'if not kept:\n    raise ValueError("all groups are flat")\nreturn kept',
     ),
     (
+        "too few are thrown away",
+        "If there are fewer than wanted, you return none. What there is still teaches.",
+        "dynamic_sampling",
+        "return kept",
+        "if len(kept) < wanted:\n    return [], drawn\nreturn kept",
+    ),
+    (
         "too few are padded with flat groups",
         "You fill up with flat groups. Return fewer: a smaller batch is still right.",
         "dynamic_sampling",
