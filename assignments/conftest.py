@@ -33,6 +33,8 @@ def folder(request, tmp_path):
     """A folder as a student hands it in, with a perfect file of answers."""
     [row] = [row for row in TABLE if row.path("test").stem == request.node.module.__name__]
     if not row.functions:
-        text = json.dumps(request.getfixturevalue("answers"))
-        (tmp_path / row.file).write_text(text)
+        answers = request.getfixturevalue("answers")
+        (tmp_path / row.file).write_text(json.dumps(answers))
+        if hasattr(wrong.load(row), "hand_in"):
+            wrong.load(row).hand_in(tmp_path, answers)
     return tmp_path

@@ -84,6 +84,22 @@ HINTS = {
         "dynamic_sampling wants a function of the draw alone: functools.partial, or a lambda, "
         "around sample_groups(run, stage, draw). Metrics are dicts: join them with |.",
     ),
+    12: (
+        "Which metric would each bug move first, and which not at all? Which of them can be seen "
+        "at step 1, before anything was learnt?",
+        "Look at logprob_gap, flat_groups and truncated first: three of the bugs stand there from "
+        "the beginning. Then at how reward, tokens and clipped go on.",
+        "A bug that moves a metric moves it at many steps in a row; a single point outside of the "
+        "band is chance. The run without such a metric is the one without a bug.",
+    ),
+    13: (
+        "Which of the three trains on what is measured, thinking with room to finish? Which on "
+        "something else? How many tokens does each generate for twelve steps?",
+        "README's table of the small model is for 45 steps and less a stage, and other seeds: "
+        "twelve do less. RESULTS.md has curves of each method.",
+        "An interval of 10 points of accuracy and of 60 tokens is honest for one run: the "
+        "standard error of its measurement alone is 2.5 points.",
+    ),
     14: (
         "A log-prob is z_t minus the log of the sum of all exp(z). What is its derivative by "
         "z_t, and by any other z_v?",
@@ -100,5 +116,13 @@ HINTS = {
         "what is padding in its cache.",
         "Keep a list of live rows, of at most `slots`. When one ends, take it out and let the next "
         "request in; its random stream goes by its own number, not by its row.",
+    ),
+    16: (
+        "What is the smallest change whose effect you could predict? What would you see if it had "
+        "none?",
+        "Six runs take 40 minutes on two cores. Use --out for each, the same --seed on both "
+        "sides, and --steps, so that both sides are of one length.",
+        "statistics.stdev is the sample's. With three seeds and a deviation of one point, a "
+        "difference of one point is no finding.",
     ),
 }

@@ -14,6 +14,7 @@ and, of an assignment whose answer is no code,
 
     right_answers(seed)  what a perfect file of answers says, a dict
     WRONG_ANSWERS        [(name, the same of a wrong one)], which shall not get all points
+    hand_in(folder, answers)  if more is handed in than the file, which it writes
 
 and of any assignment, if the hand-out needs files of its own, hand_out(folder, seed), which writes
 them. None of it is handed out. A hint may say what is wrong, not the line that is right.

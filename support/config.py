@@ -126,7 +126,7 @@ class Config:
     minibatches: int = option(1, "optimizer steps a batch")
 
     slots: int = option(
-        256, "responses sampled at once; lower it when memory runs out", heading="memory"
+        256, "responses sampled at once, at most; fewer where memory is short", heading="memory"
     )
     micro_tokens: int = option(
         16384, "padded tokens through the model at once in an update; lower it when memory runs out"
