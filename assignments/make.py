@@ -147,7 +147,8 @@ def main(argv=None):
         sys.exit(f"make: {error}")
     for number in numbers:
         row = BY_NUMBER[number]
-        print(f"{number:>3}  {row.title}, {row.minutes} minutes: {row.file}, {row.functions}")
+        place = ", ".join([row.file, *row.functions])
+        print(f"{number:>3}  {row.title}, {row.minutes} minutes: {place}")
     print(f"Begin with {folder / 'ASSIGNMENT.md'}")
 
 
