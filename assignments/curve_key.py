@@ -8,7 +8,7 @@ import random
 import statistics
 from pathlib import Path
 
-from record_curves import BUGS, CURVES, HEALTHY, METRICS
+from record_curves import BUGS, CURVES, HEALTHY, METRICS, OTHER
 
 WIDTH = 3  # deviations: the healthy band
 RUNS = ("run_a", "run_b", "run_c", "run_d", "run_e")
@@ -32,11 +32,6 @@ SIGNS = {
         "then a group is one response eight times, and nothing is learnt from it",
         ("flat_groups", "updates", "grad_norm", "loss", "logprob_gap", "clipped"),
     ),
-    "the stop token is left out of the loss": (
-        "then whether to stop is never taught, nor counted: responses look a token shorter, and "
-        "ending them drifts",
-        ("tokens", "truncated", "entropy", "reward", "grad_norm", "verification", "loss"),
-    ),
     "the learning rate is thirty times too large": (
         "then the policy jumps: many tokens are clipped, and what it knew goes to pieces",
         ("clipped", "grad_norm", "reward", "entropy", "flat_groups", "tokens", "truncated"),
@@ -44,6 +39,10 @@ SIGNS = {
     "a truncated response counts as right": (
         "then long is good: truncation rises together with the reward",
         ("reward", "truncated", "tokens", "flat_groups", "entropy", "verification"),
+    ),
+    "the stop token is left out of the loss": (
+        "that is hard to see in thirty steps, but these runs have something that is not",
+        (),
     ),
     "the budget never grows": ("then truncation does not fall at steps 11 and 21", ()),
     "no answer is ever right": ("then the reward is 0, and every group flat", ()),
@@ -72,15 +71,14 @@ def band():
 def draw(seed):
     """{run: the name of its curve}: four bugs of those that were recorded, and a healthy one."""
     chance = random.Random(seed)
-    names = chance.sample([f"bug-{i}" for i in range(len(BUGS))], len(RUNS) - 1)
-    names.append("healthy-other")
+    names = [*chance.sample(list(BUGS), len(RUNS) - 1), OTHER[0]]
     chance.shuffle(names)
     return dict(zip(RUNS, names))
 
 
 def cause_of(name):
     """The cause of a recorded curve, in the words of the list."""
-    return NOTHING if name == "healthy-other" else list(BUGS)[int(name.removeprefix("bug-"))]
+    return BUGS[name].cause if name in BUGS else NOTHING
 
 
 def read(answers, run):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -23,36 +24,56 @@ OPTIONS = [*OPTIONS.split(), "--validation-problems", "50"]
 METRICS = ("reward", "tokens", "truncated", "flat_groups", "entropy", "verification")
 METRICS += ("loss", "clipped", "logprob_gap", "grad_norm", "updates", "skipped")
 HEALTHY = 5  # seeds
-# cause: (file, the right piece, the wrong one)
+
+
+class Bug(NamedTuple):
+    cause: str
+    seed: int
+    file: str
+    right: str
+    wrong: str
+
+
+# By the name of its curve.
 BUGS = {
-    "the loss has the wrong sign": ("grpo.py", "loss = -(torch.minimum", "loss = (torch.minimum"),
-    "the trainer's log-probs have another temperature than the sampler's": (
+    "sign": Bug(
+        "the loss has the wrong sign",
+        6,
+        "grpo.py",
+        "loss = -(torch.minimum",
+        "loss = (torch.minimum",
+    ),
+    "temperature": Bug(
+        "the trainer's log-probs have another temperature than the sampler's",
+        7,
         "grpo.py",
         "temperature=config.temperature",
         "temperature=1.3 * config.temperature",
     ),
-    "rollouts are drawn on x, not on x'": (
+    "thinking": Bug(
+        "rollouts are drawn on x, not on x'",
+        8,
         "tfpi.py",
         "Stage(name, False, budget)",
         "Stage(name, True, budget)",
     ),
-    "all samples of a prompt share one random stream": (
+    "stream": Bug(
+        "all samples of a prompt share one random stream",
+        9,
         "rollout.py",
         "draw_uniforms(self.seed, i, self.budget) for i in requests",
         "draw_uniforms(self.seed, i // self.samples, self.budget) for i in requests",
     ),
-    "the stop token is left out of the loss": (
-        "rollout.py",
-        "written = (tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
-        "cut = length - finished[i]; "
-        "written = (tokens[i, :cut].tolist(), logprobs[i, :cut].tolist())",
-    ),
-    "the learning rate is thirty times too large": (
+    "rate": Bug(
+        "the learning rate is thirty times too large",
+        11,
         "support/run.py",
         '{"lr": config.lr,',
         '{"lr": 30 * config.lr,',
     ),
-    "a truncated response counts as right": (
+    "truncation": Bug(
+        "a truncated response counts as right",
+        12,
         "eval.py",
         "rollout.correct, rollout.reward = grade(rollout.text, gold)",
         "rollout.correct, rollout.reward = grade(rollout.text, gold)\n"
@@ -60,6 +81,7 @@ BUGS = {
         "                rollout.correct, rollout.reward = True, 1.0",
     ),
 }
+OTHER = ("healthy-other", 20)  # not in the band, for the student to find
 
 
 def record(name, seed, bug=None):
@@ -74,10 +96,10 @@ def record(name, seed, bug=None):
                 copy = shutil.copytree if path.is_dir() else shutil.copy
                 copy(path, root / path.name)
         if bug:
-            file, right, wrong = bug
-            text = (root / file).read_text(encoding="utf-8")
-            assert text.count(right) == 1, f"{file}: {right!r} is there {text.count(right)} times"
-            (root / file).write_text(text.replace(right, wrong), encoding="utf-8")
+            path = root / bug.file
+            text = path.read_text(encoding="utf-8")
+            assert text.count(bug.right) == 1, f"{bug.right!r} is not once in {bug.file}"
+            path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
         command = [sys.executable, "tfpi.py", *OPTIONS, "--seed", str(seed), "--out", "run"]
         subprocess.run(command, cwd=root, check=True, capture_output=True)
         lines = (root / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -91,9 +113,9 @@ def main():
     CURVES.mkdir(exist_ok=True)
     for seed in range(HEALTHY):
         record(f"healthy-{seed}", seed)
-    for number, bug in enumerate(BUGS.values()):
-        record(f"bug-{number}", HEALTHY + 1 + number, bug)
-    record("healthy-other", 2 * HEALTHY + 10)  # not in the band, for the student to find
+    for name, bug in BUGS.items():
+        record(name, bug.seed, bug)
+    record(*OTHER)
 
 
 if __name__ == "__main__":
