@@ -1,8 +1,8 @@
 """Attention of one new token a row over keys that lie in pages, wherever a row's pages are.
 
-Each page is its row's query against the keys in it; a row's pages are then merged by their largest
-scores, which is softmax by parts (flash decoding). Nothing is gathered, nothing padded: every page
-is read once. Left out: a kernel of our own.
+Each page is its row's query against the keys in it, by a softmax of its own; a row's pages are then
+averaged, each with its share of the row's sum: softmax by parts (flash decoding). Nothing is
+gathered, nothing padded: every page is read once. Left out: a kernel of our own.
 """
 
 from contextlib import contextmanager
@@ -21,14 +21,13 @@ def attend_pages(query, keys, values, mask, owner, table, scaling):
     batch, heads, width = query.shape
     grouped = query.reshape(batch, keys.shape[1], -1, width)  # (B, kv_heads, G, D)
     scores = product(grouped[owner].to(keys.dtype), keys.transpose(2, 3))
-    scores.mul_(scaling).add_(mask)  # (pages, kv_heads, G, size)
-    largest = scores.amax(dim=-1, keepdim=True)
-    weights = scores.sub_(largest).exp_()
-    sums = weights.sum(dim=-1, keepdim=True)
-    parts = product(weights.to(values.dtype), values)  # (pages, kv_heads, G, D)
-    largest = largest[table]  # (B, columns, kv_heads, G, 1)
-    share = (largest - largest.amax(dim=1, keepdim=True)).exp()
-    output = (share * parts[table]).sum(dim=1) / (share * sums[table]).sum(dim=1)
+    scores = torch.add(mask, scores, alpha=scaling)  # (pages, kv_heads, G, size)
+    probs = scores.softmax(dim=-1)
+    parts = product(probs.to(values.dtype), values)  # (pages, kv_heads, G, D)
+    # Each page's logarithm of its sum of exp(score): the largest prob is exp(largest score) / sum.
+    sums = scores.amax(dim=-1, keepdim=True) - probs.amax(dim=-1, keepdim=True).log()
+    share = sums[table].softmax(dim=1)  # (B, columns, kv_heads, G, 1); of what is masked, 0
+    output = (share * parts[table]).sum(dim=1)
     return output.reshape(batch, heads, width).to(query.dtype)
 
 

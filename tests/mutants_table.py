@@ -791,13 +791,9 @@ TABLE = {
                 "query.reshape(batch, keys.shape[1], -1, width)",
                 "query.reshape(batch, -1, keys.shape[1], width).transpose(1, 2)",
             ),
-            ("attention without its scale", ".mul_(scaling).add_", ".add_"),
-            (
-                "pages count the same",
-                "(largest - largest.amax(dim=1, keepdim=True)).exp()",
-                "(largest > -1e20).float()",
-            ),
-            ("a page's average counts as its sum", "sums = weights.sum(", "sums = weights.mean("),
+            ("attention without its scale", ", alpha=scaling", ""),
+            ("pages count the same", "sums[table].softmax(dim=1)", "(sums[table] > -1e20).float()"),
+            ("pages count by their largest scores", "- probs.amax(dim=-1, keepdim=True).log()", ""),
         ],
         "product": [
             ("autocast rounds the scores", "enabled=False", "enabled=True"),
