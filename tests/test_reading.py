@@ -54,6 +54,15 @@ def test_links_and_names_exist(path):
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=IDS)
+def test_what_was_measured_here_stands_in_the_results(path):
+    """Whatever has a spread; "64.7 ± 0.8, 64.4 ± 0.2" and tables alike."""
+    results = (ROOT / "bench" / "RESULTS.md").read_text(encoding="utf-8")
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    for figure in re.findall(r"[\d.]+ ± [\d.]*\d", text):
+        assert figure in results, figure
+
+
+@pytest.mark.parametrize("path", SECTIONS, ids=IDS)
 def test_assignments_exist(path):
     folder = ROOT / "assignments"
     line = re.search(r"\*\*Assignment:\*\* (.*)", path.read_text(encoding="utf-8"))
