@@ -37,8 +37,18 @@ class Sizes:
     kept: dict
 
 
+measured = {}  # config as JSON -> Sizes, since counting takes half a second
+
+
 def measure_sizes(config):
     """Sizes of a model from its transformers config, without its weights."""
+    key = config.to_json_string(use_diff=False)
+    if key not in measured:
+        measured[key] = count_sizes(config)
+    return measured[key]
+
+
+def count_sizes(config):
     ways = [(4, False), (4, True), (2, False)]
     kept = {}
     for size, autocast in ways:

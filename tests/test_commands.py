@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import new_run
+from shared import new_run
 
 import distill
 import eval as eval_module

@@ -10,7 +10,7 @@ import sys
 import types
 
 import pytest
-from conftest import new_run, resumed_run
+from shared import new_run, resumed_run
 
 from problems import load_data, load_problems
 from reward import math_reward

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import flat_weights
+from shared import flat_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import distill

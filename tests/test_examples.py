@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import CannedSampler, load_first, new_run
+from shared import CannedSampler, load_first, new_run
 
 from reward import grade
 from support.config import Config, find_settings

@@ -1,6 +1,6 @@
 """What is measured: each figure against a case that is counted by hand, or by a naive loop.
 
-The sampler is canned (conftest.py): it writes RESPONSES.
+The sampler is canned (shared.py): it writes RESPONSES.
 """
 
 import json
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import naive_response_logprobs, sequence
+from shared import naive_response_logprobs, sequence
 
 import tfpi
 from eval import evaluate, evaluate_both

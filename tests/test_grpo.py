@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 import torch
-from conftest import check, flat_weights, naive_response_logprobs, sequence
+from shared import check, flat_weights, naive_response_logprobs, sequence
 
 import grpo
 from grpo import (

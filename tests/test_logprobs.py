@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from conftest import check, naive_response_logprobs, sequence
+from shared import check, naive_response_logprobs, sequence
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from grpo import policy_loss

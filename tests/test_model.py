@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from conftest import VOCABULARY, new_run, resumed_run, tiny_model
 from safetensors.torch import load_file
+from shared import VOCABULARY, new_run, resumed_run, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, BartConfig, BartForCausalLM
 
 import tfpi

@@ -8,7 +8,7 @@ import os
 import pickle
 
 import pytest
-from conftest import resumed_run
+from shared import resumed_run
 
 import thinkfree
 from reward import math_reward

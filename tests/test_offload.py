@@ -8,8 +8,8 @@ import json
 
 import pytest
 import torch
-from conftest import flat_weights, new_run, resumed_run, sequence, tiny_model
 from safetensors.torch import load_file
+from shared import flat_weights, new_run, resumed_run, sequence, tiny_model
 from test_reliability import OPTIONS, outcome
 from transformers import AutoModelForCausalLM
 

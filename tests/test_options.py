@@ -1,6 +1,6 @@
 """What each option of the command lines changes: presets, folders, resuming, and eval.py.
 
-The sampler is canned (conftest.py): it notes what it is asked for.
+The sampler is canned (shared.py): it notes what it is asked for.
 """
 
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 
 import pytest
 import torch
-from conftest import first_questions, flat_weights, load_first, new_run, resumed_run
+from shared import first_questions, flat_weights, load_first, new_run, resumed_run
 from transformers.utils import logging
 
 import eval as eval_module

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import tiny_model
+from shared import tiny_model
 from transformers import Qwen2Config, Qwen3Config
 
 import tfpi

@@ -5,7 +5,7 @@ Gradients must be those of a plain update, bit for bit.
 
 import pytest
 import torch
-from conftest import sequence, tiny_model
+from shared import sequence, tiny_model
 
 from grpo import accumulate_gradient
 from logprobs import FirstKeys

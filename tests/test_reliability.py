@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_RUN, new_run, resumed_run
 from safetensors.torch import load_file
+from shared import TINY_RUN, new_run, resumed_run
 
 import support.disk as disk
 import support.run as run_module

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import new_run, resumed_run
+from shared import new_run, resumed_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tfpi import main, train

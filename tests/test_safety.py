@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import new_run, resumed_run
 from safetensors.torch import load_file, save_file
+from shared import new_run, resumed_run
 from test_thinkfree import bytes_tokenizer
 
 import tfpi

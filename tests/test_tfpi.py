@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import SHOWN, new_run, sequence
+from shared import SHOWN, new_run, sequence
 
 import tfpi
 from eval import evaluate

@@ -1,6 +1,6 @@
 """What is passed on: from a run to the sampler, the update and the disk, and when.
 
-The sampler is canned (conftest.py): it notes what it is asked for.
+The sampler is canned (shared.py): it notes what it is asked for.
 """
 
 import json
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import SHOWN, CannedSampler, first_questions, load_first, new_run
+from shared import SHOWN, CannedSampler, first_questions, load_first, new_run
 
 import tfpi
 from eval import evaluate
