@@ -45,6 +45,16 @@ def step_hours(plan, requests, budget, trained=True):
     return seconds / 3600
 
 
+def step_flops(parameters, config, budget):
+    """FLOPs of a step whose responses all have the whole budget, counted as tfpi.count_flops does.
+
+    2 a weight and token sampled, a prompt once a group; 6 a weight and token trained.
+    """
+    responses = config.prompts * config.group * budget
+    prompts = config.prompts * PROMPT
+    return parameters * (2 * (responses + prompts) + 6 * (responses + config.group * prompts))
+
+
 def describe_plan(plan, config):
     """The plan as lines."""
     lines = [
@@ -89,9 +99,11 @@ def describe_times(plan, config):
     steps = config.steps or config.stage_steps
     for budget in trained_budgets(config):
         hours = step_hours(plan, requests, budget)
+        flops = step_flops(plan.sizes.parameters, config, budget)
         lines.append(
-            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens, "
-            f"at best {hours:.2f} h; a stage of {steps} steps {hours * steps:.0f} h"
+            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens and "
+            f"{flops / 1e15:.1f} PFLOP, at best {hours:.2f} h; a stage of {steps} steps "
+            f"{hours * steps:.0f} h"
         )
     measured = config.eval_problems * config.eval_samples
     hours = step_hours(plan, measured, config.full_budget, trained=False)

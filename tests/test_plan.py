@@ -10,10 +10,10 @@ from shared import tiny_model
 from transformers import Qwen2Config, Qwen3Config
 
 import tfpi
-from rollout import generate
+from rollout import Rollout, generate
 from support import memory
 from support.config import Config, find_settings
-from support.forecast import describe_plan, describe_start
+from support.forecast import describe_plan, describe_start, step_flops
 from support.plan import (
     CHOICES,
     GB,
@@ -327,6 +327,18 @@ def test_positions_that_are_encoded_otherwise_are_no_context():
     config = Config(model="some/model")
     assert fit_budgets(config, {}, with_context(32768, head_dim=128, rope_parameters=rope))
     assert config.full_budget == 4096 - 512
+
+
+def test_flops_are_those_that_a_run_counts():
+    """Of a step in which every response has the whole budget, and no group is flat."""
+    model = tiny_model()
+    config = Config(prompts=3, group=2)
+    groups = [[Rollout([1] * 512, [2] * 40, [0.0] * 40, False)] * 2 for _ in range(3)]
+    parameters = sum(p.numel() for p in model.parameters())
+    assert step_flops(parameters, config, 40) == tfpi.count_flops(model, groups, groups)
+    plan, config = plan_for("qwen3-4b", 80)
+    # 4.022e9 x (2 x (8.389e6 + 0.131e6) + 6 x (8.389e6 + 1.049e6))
+    assert "up to 8.4M tokens and 296.3 PFLOP" in "\n".join(describe_plan(plan, config))
 
 
 def test_each_run_begins_with_its_plan():
