@@ -21,7 +21,7 @@ from support.config import MODES
 from support.files import fill_folder
 from support.options import Parser, expand
 from support.plot import parse, read_entries, read_text
-from support.samples import part, pieces, read_samples
+from support.samples import name_of, part, pieces, read_samples, size_of
 from support.terminal import calm_streams, say, visible
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -111,10 +111,6 @@ def write_row(mode, result):
     cells += [f"{100 * result[key]:.1f} %" if key in result else "-" for key in SHARES]
     values = "".join(f"<td>{cell}</td>" for cell in cells)
     return f'<tr><th scope="row" class="dim">{name_of(mode)}</th>{values}</tr>'
-
-
-def name_of(mode):
-    return mode.replace("_", "-")
 
 
 def write_figure(path):
@@ -219,10 +215,9 @@ def sign(right, word=""):
 
 def write_response(mode, sample):
     answer = "no answer" if sample.answer is None else f"answer {clip(sample.answer)}"
-    size = f"{sample.tokens} tokens" + ("" if sample.finished else ", cut off at the budget")
     verdict = sign(sample.correct, " right" if sample.correct else " wrong")
     return (
-        f"<div><h4>{name_of(mode)}: {verdict}, {answer}, {size}</h4>"
+        f"<div><h4>{name_of(mode)}: {verdict}, {answer}, {size_of(sample)}</h4>"
         f'<div class="response">{write_text(sample)}</div></div>'
     )
 

@@ -43,6 +43,16 @@ class Shown:
     samples: dict  # {mode: Sample}
 
 
+def name_of(mode):
+    """A mode in front of a reader."""
+    return mode.replace("_", "-")
+
+
+def size_of(sample):
+    """`213 tokens`, and whether it was cut."""
+    return f"{sample.tokens} tokens" + ("" if sample.finished else ", cut off at the budget")
+
+
 # --------------------------------------------------------------------------------------------------
 # Marks
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import unicodedata
 
-from support.samples import pieces
+from support.samples import name_of, pieces, size_of
 from support.terminal import say, visible
 
 STYLES = {"thinking": "2", "verification": "33", "answer": "1;36"}  # dim, yellow, bold cyan
@@ -39,15 +39,11 @@ def show(question, gold, samples):
             print(paint(line, colors))
 
 
-def name_of(mode):
-    return mode.replace("_", "-")
-
-
 def describe(sample, graded=True):
     """`right, answer 63, 213 tokens`."""
     words = [("right" if sample.correct else "wrong")] if graded else []
     words.append("no answer" if sample.answer is None else f"answer {sample.answer}")
-    words.append(f"{sample.tokens} tokens" + ("" if sample.finished else ", cut off at the budget"))
+    words.append(size_of(sample))
     return ", ".join(words)
 
 
