@@ -107,7 +107,7 @@ class Asked:
 
     def update(self, model, optimizer, rollouts, config, budget=None):
         self.clock += 3.0
-        tails = [tokenizer().decode(r.prompt_ids)[-len(BLOCK) :] for r in rollouts]
+        tails = [tokenizer().decode(list(r.prompt_ids))[-len(BLOCK) :] for r in rollouts]
         noted = {"advantages": [[r.text, r.advantage] for r in rollouts], "tails": tails}
         noted["temperature"] = config.temperature
         noted["rest"] = [optimizer, budget]

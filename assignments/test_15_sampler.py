@@ -79,10 +79,10 @@ def generate(prompts, budget, seed, samples, temperature, stops=STOPS, k=0, p=1.
 def compare(what, case, **options):
     """Checks all responses of a case; returns what they cost."""
     found, counts = generate(*case, **options)
-    check(f"the responses, {what}", [r.response_ids for r in found], slow_part(1, *case))
-    check(f"their prompts, {what}", [r.prompt_ids for r in found], slow_part(0, *case))
+    check(f"the responses, {what}", [list(r.response_ids) for r in found], slow_part(1, *case))
+    check(f"their prompts, {what}", [list(r.prompt_ids) for r in found], slow_part(0, *case))
     check(f"which are finished, {what}", [r.finished for r in found], slow_part(3, *case))
-    logprobs = [r.logprobs for r in found]
+    logprobs = [list(r.logprobs) for r in found]
     check(f"their log-probs, {what}", logprobs, slow_part(2, *case), rtol=1e-3)
     return found, counts
 

@@ -203,7 +203,7 @@ MORE = [
         "train_step",
         KEPT,
         KEPT + "\nfor rollout in rollouts:\n"
-        "    text = run.tokenizer.decode(rollout.prompt_ids).removesuffix("
+        "    text = run.tokenizer.decode(list(rollout.prompt_ids)).removesuffix("
         '"<think>\\n\\n</think>\\n\\n")\n'
         "    rollout.prompt_ids = run.tokenizer.encode(text, add_special_tokens=False)",
     ),

@@ -41,7 +41,7 @@ def nothing_right(steps, metrics):
 
 def format_sample(tokenizer, rollout):
     """A response behind its prompt, as the model saw it, the empty block included."""
-    text = tokenizer.decode(rollout.prompt_ids) + rollout.text
+    text = tokenizer.decode(list(rollout.prompt_ids)) + rollout.text
     return visible(f"(reward {rollout.reward:.0f}, answer {rollout.gold}):\n{text[:800]}")
 
 

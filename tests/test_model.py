@@ -30,7 +30,7 @@ def longrope_model():
 def sample(model, length, budget):
     options = {"max_new_tokens": budget, "stop_ids": set(), "temperature": 0}
     [rollout] = generate(model, [list(range(3, 3 + length))], **options)
-    return rollout.response_ids
+    return list(rollout.response_ids)
 
 
 def test_positions_that_change_with_the_length_are_refused_beyond_it():

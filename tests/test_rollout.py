@@ -43,7 +43,7 @@ def naive_greedy(model, prompt, budget, stops):
 
 
 def tokens(rollouts):
-    return [r.response_ids for r in rollouts]
+    return [list(r.response_ids) for r in rollouts]
 
 
 def logprobs(rollouts):
@@ -85,7 +85,7 @@ def test_greedy_equals_a_loop_without_cache(make_model, family):
         False,
     }  # both kinds of end are exercised
     rollouts = generate(model, PROMPTS, max_new_tokens=16, stop_ids=STOPS, temperature=0, slots=3)
-    assert [(r.response_ids, r.finished) for r in rollouts] == expected
+    assert [(list(r.response_ids), r.finished) for r in rollouts] == expected
 
 
 def test_greedy_equals_transformers_generate_with_left_padding(model):
@@ -197,7 +197,7 @@ def test_pad_id_as_stop_id_is_harmless(model):
     """Pitfall: pad = eos. Id 0, which pads, stops responses and also stands inside prompts."""
     prompts = [[0], [5, 0, 6, 7, 8], [0, 0, 9], *PROMPTS]
     rollouts = generate(model, prompts, max_new_tokens=24, stop_ids={0}, temperature=0, slots=4)
-    assert [(r.response_ids, r.finished) for r in rollouts] == [
+    assert [(list(r.response_ids), r.finished) for r in rollouts] == [
         naive_greedy(model, p, 24, {0}) for p in prompts
     ]
     assert {r.finished for r in rollouts} == {True, False}
@@ -291,7 +291,7 @@ def test_few_keys_write_the_same_greedy_tokens(model, monkeypatch, pages_of_8, k
     used, waiting = note_pages(monkeypatch)
     options = {"max_new_tokens": 60, "stop_ids": {2}, "temperature": 0, "samples": 2}
     found = generate(model, LONG, keys=keys, **options)
-    assert [(r.response_ids, r.finished) for r in found] == expected
+    assert [(list(r.response_ids), r.finished) for r in found] == expected
     assert bool(waiting) == rows_wait
     assert all(pages <= most <= keys // 8 for pages, most, _ in used)
     assert {rows for *_, rows in used} == {1 + used[0][1]}  # in memory, too, but for page 0
@@ -439,7 +439,7 @@ def test_duplicate_prompts_stay_two_groups(model):
     """Pitfall: groups by prompt text. Copies keep their places and draw their own samples."""
     prompts = [[5, 6], [7], [5, 6]]
     rollouts = generate(model, prompts, max_new_tokens=12, stop_ids=STOPS, samples=2, slots=2)
-    assert [r.prompt_ids for r in rollouts] == [p for p in prompts for _ in range(2)]
+    assert [list(r.prompt_ids) for r in rollouts] == [p for p in prompts for _ in range(2)]
     assert tokens(rollouts[:2]) != tokens(rollouts[4:])
 
 

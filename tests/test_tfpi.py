@@ -99,7 +99,7 @@ def test_the_block_is_in_the_prompt_once_and_outside_the_loss(small_run):
     groups = sample_groups(small_run, stages(small_run.config)[0], draw=0)
     for rollout in [rollout for group in groups for rollout in group]:
         prompt = small_run.tokenizer.decode(rollout.prompt_ids)
-        response = small_run.tokenizer.decode(rollout.response_ids)
+        response = small_run.tokenizer.decode(list(rollout.response_ids))
         assert prompt.endswith(EMPTY_BLOCK) and prompt.count("<think>") == 1
         assert "<think>" not in response
 
@@ -310,7 +310,7 @@ def test_each_split_is_measured_where_it_should(small_run, monkeypatch):
 
 
 def response_ids(groups):
-    return [rollout.response_ids for group in groups for rollout in group]
+    return [list(rollout.response_ids) for group in groups for rollout in group]
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 1}, {"draw": 1}], ids=str)
@@ -414,7 +414,7 @@ def test_each_response_is_graded_against_its_own_problem(small_run):
     for rollout in rollouts:
         prompt = small_run.tokenizer.decode(rollout.prompt_ids)
         question = prompt.split("user\n")[1].split("<|im_end|>")[0]
-        response = small_run.tokenizer.decode(rollout.response_ids)
+        response = small_run.tokenizer.decode(list(rollout.response_ids))
         assert rollout.correct == (f"\\boxed{{{answers[question]}}}" in response)
     assert 0 < sum(rollout.reward for rollout in rollouts) < len(rollouts)
 
