@@ -1,25 +1,19 @@
-"""Makes the small distilled model: a teacher that is a program, its traces, and SFT.
+"""SFT on a teacher's traces: makes the small distilled model, or teaches a real one to think.
 
 The paper starts from models that were distilled by SFT from a stronger teacher's long chains of
 thought (DS-1.5B, Qwen3-4B). This file makes such a model, of 0.65M parameters, from nothing:
 
     python distill.py     # writes runs/distilled in an hour on two cores; Ctrl-C keeps what it has
 
-The teacher solves a problem in *passes*. A pass writes the steps of the chain. A step is either
-done in the head (`85 * 6 = 510`) or broken into easy ones (`85 * 6: 80 * 6 = 480, 5 * 6 = 30,
-480 + 30 = 510`). After a pass the teacher may check itself with another; when two results differ
-("Wait"), it goes on until a result comes twice. The thinking breaks nearly every hard step and
-checks a lot; the solution after `</think>` is the same kind of text with less of both.
+or continues a pretrained one, with its own tokenizer, until it thinks as the teacher does:
 
-The solution is drawn from *one* distribution, whether the thinking block is empty or not. If it
-were terse after thinking only, RL on the other mode would teach a style in a place where the model
-has never seen it, and break the thinking mode.
+    python distill.py --model smollm2
 
-A teacher that checks needs mistakes to find. They are put into passes that a later pass will check,
-and the wrong digits are *left out of the loss*: the model learns to notice a mistake, not to make
-one. Left out: sampling from a real teacher, filtering by its correctness, sequence packing.
+The teacher is a program: support/teacher.py says what its traces are like. Left out: sampling from
+a real teacher, filtering by its correctness, sequence packing.
 """
 
+import argparse
 import math
 import random
 import sys
@@ -34,137 +28,22 @@ from tqdm import tqdm
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
 from problems import load_split
-from support.arithmetic import FAMILIES, allowed, apply_op, draw_problem
+from support.arithmetic import FAMILIES, draw_problem
 from support.config import PRESETS
 from support.files import fill_folder, new_folder, try_folder
+from support.model import ModelError, default_device, forward_hidden, load_model
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
-from support.small import CARD, make_model, save, train_tokenizer
+from support.small import CARD, TAUGHT_CARD, make_model, save, train_tokenizer
+from support.teacher import write_trace
 from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all
 
-# detail: the share of hard steps that are broken up
-# check: the probability of one more checking pass, of which there are at most three
-THINKING = {"detail": 0.9, "check": 0.85}
-SOLUTION = {"detail": 0.33, "check": 0.3}
-MISTAKES = 0.12  # the probability of a wrong digit in one of the passes, if there is a check
-STEPS = 2600
+# From nothing, or from a pretrained model, which can write already and forgets at a high rate.
+# tokens: of one step; problems and samples: what the model is measured on.
+SMALL = {"steps": 2600, "lr": 3e-3, "tokens": 6144, "problems": 500, "samples": 4}
+PRETRAINED = {"steps": 75, "lr": 2e-4, "tokens": 2048, "problems": 100, "samples": 1}
 BOUNDS = {"steps": (1, LARGEST), "seed": (0, LARGEST_SEED), "lr": (SMALLEST, 10.0)}
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
-# --------------------------------------------------------------------------------------------------
-# The teacher. A trace is a list of (text, learn) pieces; those with learn = False are read by the
-# model but not imitated.
-
-
-def break_up(value, symbol, n):
-    """The easy steps (left, symbol, right) of a hard one; none if it is easy itself."""
-    if symbol in "+-" and n > 10 and n % 10:
-        ones = n % 10
-        tens = n - ones
-        return [(value, symbol, tens), (apply_op(value, symbol, tens), symbol, ones)]
-    if symbol == "*" and value > 10 and value % 10:
-        ones = value % 10
-        tens = value - ones
-        return [(tens, "*", n), (ones, "*", n), (tens * n, "+", ones * n)]
-    if symbol == "/" and value > 10 * n and value // n % 10:
-        ones = value // n % 10
-        tens = value // n - ones
-        subtraction = (value, "-", n * tens)
-        return [(n, "*", tens), subtraction, (n * ones, "/", n), (tens, "+", ones)]
-    if symbol == "%":
-        return break_up_remainder(value, n)
-    return []
-
-
-def break_up_remainder(value, n):
-    """Takes away the tens of the quotient times n, then the ones."""
-    steps = []
-    ones = value // n % 10
-    tens = value // n - ones
-    for part in (tens, ones):
-        if part:
-            steps += [(n, "*", part), (value, "-", n * part)]
-            value -= n * part
-    return steps
-
-
-def slip(value, ops, rng):
-    """A believable wrong result: one digit off by one or two.
-
-    The right one if the chain, the remaining ops, could not go on from the wrong one.
-    """
-    digits = list(str(value))
-    place = rng.randrange(len(digits))
-    digits[place] = str((int(digits[place]) + rng.choice((1, 2, 8, 9))) % 10)
-    wrong = int("".join(digits))
-    after = wrong
-    for symbol, n in ops:
-        if not allowed(after, symbol, n):
-            return value
-        after = apply_op(after, symbol, n)
-    return wrong
-
-
-def write_step(value, symbol, n, easy):
-    """The text of one step up to its result, which may be a wrong one: `47 + 38`, or more."""
-    text = f"{value} {'mod' if symbol == '%' else symbol} {n}"
-    if not easy:
-        return text
-    equations = [f"{left} {op} {right} = {apply_op(left, op, right)}" for left, op, right in easy]
-    return f"{text}: {', '.join(equations)}".rpartition(" = ")[0]
-
-
-def write_pass(start, ops, detail, mistake, rng):
-    """The steps of the chain as (text, learn) pieces, and its result.
-
-    With `mistake`, one of the results is wrong.
-    """
-    pieces = []
-    value = start
-    mistake_at = rng.randrange(len(ops)) if mistake else -1
-    for i, (symbol, n) in enumerate(ops):
-        right = apply_op(value, symbol, n)
-        result = slip(right, ops[i + 1 :], rng) if i == mistake_at else right
-        easy = break_up(value, symbol, n) if rng.random() < detail else []
-        text = write_step(value, symbol, n, easy)
-        end = ". " if i < len(ops) - 1 else "."
-        pieces += [(f"{text} = ", True), (str(result), result == right), (end, True)]
-        value = result
-    return pieces, value
-
-
-def write_work(problem, detail, check, answer, rng):
-    """One pass, or several until a result comes twice, then `So ...`, as (text, learn) pieces.
-
-    The last result is right.
-    """
-    checks = 0
-    while checks < 3 and rng.random() < check:
-        checks += 1
-    mistake_at = rng.randrange(checks + 1) if checks and rng.random() < MISTAKES else -1
-    pieces = []
-    results = []
-    while len(results) <= checks or (checks and results.count(results[-1]) < 2):
-        mistake = len(results) == mistake_at
-        steps, result = write_pass(problem.start, problem.ops, detail, mistake, rng)
-        if results:
-            verdict = " Same." if result in results else " Wait, that differs."
-            steps = [("Check: ", True), *steps, (verdict, True)]
-        pieces += [*steps, ("\n", True)]
-        results.append(result)
-    return pieces + [(f"So {answer}", True)]
-
-
-def write_trace(problem, thinking, rng):
-    """A whole response as (text, learn) pieces.
-
-    Without thinking it is the solution alone: the empty block is in the prompt.
-    """
-    block = []
-    if thinking:
-        work = write_work(problem, **THINKING, answer=problem.answer + ".", rng=rng)
-        block = [("<think>\n", True), *work, ("\n</think>\n\n", True)]
-    solution = write_work(problem, **SOLUTION, answer=f"\\boxed{{{problem.answer}}}", rng=rng)
-    return block + solution + [("<|im_end|>", True)]
 
 
 def sample_texts(seed, count=4000):
@@ -173,7 +52,7 @@ def sample_texts(seed, count=4000):
     problems = [draw_problem(rng, families=tuple(FAMILIES)) for _ in range(count)]
     for problem in problems:
         trace = "".join(text for text, _ in write_trace(problem, True, rng))
-        yield f"user\nassistant\n{problem.problem}{trace}"
+        yield f"user\nassistant\n{problem.problem}{trace}<|im_end|>"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -182,8 +61,9 @@ def sample_texts(seed, count=4000):
 
 def encode_trace(tokenizer, problem, thinking, rng):
     """Token ids of prompt and response, and which of them are learnt: (list[int], list[bool])."""
-    prompt = render(tokenizer, problem.problem, "", thinking)
-    pieces = [(prompt, False), *write_trace(problem, thinking, rng)]
+    prompt = (render(tokenizer, problem.problem, "", thinking), False)
+    end = (tokenizer.eos_token, True)
+    pieces = [prompt, *write_trace(problem, thinking, rng), end]
     texts = []
     learnt = []
     for learn, group in groupby(pieces, key=itemgetter(1)):
@@ -243,12 +123,13 @@ def pad_batch(traces, pad):
     return torch.tensor(input_ids), torch.tensor(labels)
 
 
-def sft(model, batches, steps, lr, warmup=100):
+def sft(model, batches, steps, lr):
     """Next-token cross-entropy over the learnt tokens with AdamW; yields the loss of each step.
 
     Linear warm-up, then a cosine from lr to 0.4 lr: training stops while there is still something
     to learn, as for the models of the paper.
     """
+    warmup = max(1, min(100, steps // 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     for step, (input_ids, labels) in enumerate(batches):
         cosine = 0.7 + 0.3 * math.cos(math.pi * step / steps)
@@ -256,9 +137,11 @@ def sft(model, batches, steps, lr, warmup=100):
         for group in optimizer.param_groups:
             group["lr"] = lr * scale
         # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
-        logits = model(input_ids=input_ids[:, :-1], use_cache=False).logits  # (B, T - 1, V)
-        targets = labels[:, 1:].flatten()
-        loss = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100)
+        hidden = forward_hidden(model, input_ids[:, :-1].to(model.device))  # (B, T - 1, H)
+        targets = labels[:, 1:].to(model.device)
+        learnt = targets != -100
+        logits = model.get_output_embeddings()(hidden[learnt])  # (N, V): of no prompt, of no pad
+        loss = F.cross_entropy(logits.float(), targets[learnt])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -270,11 +153,11 @@ def sft(model, batches, steps, lr, warmup=100):
 # The whole
 
 
-def measure(model, tokenizer):
-    """Both modes on the validation split at temperature 1, as a table of Markdown."""
+def measure(model, tokenizer, count, samples):
+    """Both modes on the first `count` validation problems at temperature 1, a table of Markdown."""
     budget = PRESETS["small"]["full_budget"]
-    options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": 4}
-    problems = load_split("validation")
+    options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": samples}
+    problems = load_split("validation")[:count]
     answers = [p.answer for p in problems]
     table = f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n{5 * '|---'}|"
     for name, thinking in (("thinking", True), ("thinking-free", False)):
@@ -287,12 +170,25 @@ def measure(model, tokenizer):
     return table
 
 
-def distill(seed, steps, lr):
-    """(model, tokenizer, steps done), from nothing. Ctrl-C ends SFT early."""
+def start_model(source, seed):
+    """Model and tokenizer that SFT begins with: random weights where no source is named.
+
+    Raises ModelError for a source whose template opens the block: it thinks already.
+    """
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(sample_texts(seed))
-    model = make_model(tokenizer)
-    losses = sft(model, draw_batches(tokenizer, steps, seed), steps, lr)
+    if not source:
+        tokenizer = train_tokenizer(sample_texts(seed))
+        return make_model(tokenizer), tokenizer
+    model, tokenizer, _ = load_model(source, default_device())
+    if render(tokenizer, "", "", thinking=True).rstrip().endswith("<think>"):
+        raise ModelError(f"{source} opens <think> itself: it thinks. Train it: tfpi.py --model.")
+    return model, tokenizer
+
+
+def distill(source, seed, steps, lr, tokens):
+    """(model, tokenizer, steps done). Ctrl-C ends SFT early."""
+    model, tokenizer = start_model(source, seed)
+    losses = sft(model, draw_batches(tokenizer, steps, seed, tokens), steps, lr)
     done = 0
     with tqdm(losses, total=steps, desc="SFT", unit="step") as bar:
         try:
@@ -307,13 +203,23 @@ def distill(seed, steps, lr):
 
 
 def parse_arguments(argv):
-    parser = Parser(description="Make the small distilled model.")
+    parser = Parser(description="Make the small distilled model, or teach a real one to think.")
     add = parser.add_argument
+    add("--model", default="", help="a folder or hub id to go on from; without it, from nothing")
     add("--out", help="folder to write; without it, runs/distilled or the next free name")
     add("--seed", type=int, default=0, help="seed of weights, problems and traces (default: 0)")
-    add("--steps", type=int, default=STEPS, help="SFT steps (default: %(default)s)")
-    add("--lr", type=float, default=3e-3, help="peak learning rate (default: %(default)s)")
+    for name, what in (("steps", "SFT steps"), ("lr", "peak learning rate")):
+        defaults = f"(default: {SMALL[name]}; with --model {PRETRAINED[name]})"
+        add(f"--{name}", type=type(SMALL[name]), help=f"{what} {defaults}")
     return parser.parse_args(argv)
+
+
+def settle(args):
+    """The arguments with what was not given, by what SFT begins with. Raises ValueError."""
+    check_options(args, BOUNDS)
+    defaults = PRETRAINED if args.model else SMALL
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    return argparse.Namespace(**{"out": None} | defaults | given)
 
 
 def main(argv=None):
@@ -323,19 +229,20 @@ def main(argv=None):
     torch.set_flush_denormal(True)
     kept = ""
     try:
-        check_options(args, BOUNDS)
+        args = settle(args)
         out = new_folder(args.out, "runs/distilled")
         with try_folder(out):
             started = time.monotonic()
-            model, tokenizer, done = distill(args.seed, args.steps, args.lr)
+            start = (args.model, args.seed)
+            model, tokenizer, done = distill(*start, args.steps, args.lr, args.tokens)
             fill_folder(out, lambda folder: save(model, tokenizer, folder))
             kept = f" The model after {done} of {args.steps} steps is in {out}."
             if done < args.steps:
                 raise KeyboardInterrupt
             minutes = (time.monotonic() - started) / 60
             numbers = vars(args) | {"parameters": model.num_parameters() / 1e6, "minutes": minutes}
-            table = measure(model, tokenizer)
-            card = CARD.format(**numbers, table=table)
+            table = measure(model, tokenizer, args.problems, args.samples)
+            card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
             fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
         return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
     except (ValueError, OSError, MemoryError) as error:

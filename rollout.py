@@ -15,8 +15,7 @@ growing cache and rows that wait for the longest one, is done here with *slots*:
 Every request draws from a random stream of its own, keyed by (seed, index): what it writes does not
 depend on which other requests share its batch. Top-k and top-p are for evaluation alone: log-probs
 are those of the distribution that was drawn from, and the trainer's (logprobs.py) are of the whole
-one, so that its ratios to a truncated one would be wrong. Left out: beam search, penalties;
-sliding-window layers, which the cache has no place for.
+one: a ratio of the two would be wrong. Left out: beam search, penalties, sliding-window layers.
 """
 
 from array import array
@@ -37,11 +36,9 @@ from support.model import check_request, forward_hidden, pad_right
 
 @dataclass
 class Rollout:
-    """One sampled response, and what grading and the group's advantages (grpo.py) say of it.
+    """One sampled response, and what grading and the group's advantages (grpo.py) say of it."""
 
-    Arrays of four bytes a number: in lists, 2,000 responses of 32K tokens would take 4 GB.
-    """
-
+    # Arrays of four bytes a number: in lists, 2,000 responses of 32K tokens would take 4 GB.
     prompt_ids: array  # of token ids, "i"
     response_ids: array  # the stop token included, so that the loss can teach it
     logprobs: array  # "f": of response_ids, under the distribution that was drawn from
@@ -301,9 +298,8 @@ class Sampler:
         for i, length in enumerate(self.lengths.tolist()):
             prompt = array("i", self.prompts[i // self.samples])
             response = array("i", tokens[i, :length].tobytes())
-            found.append(
-                Rollout(prompt, response, array("f", logprobs[i, :length].tobytes()), finished[i])
-            )
+            own = array("f", logprobs[i, :length].tobytes())
+            found.append(Rollout(prompt, response, own, finished[i]))
         return found
 
 

@@ -32,6 +32,7 @@ from transformers.utils import logging
 import distill
 from eval import sample_and_grade, summarise
 from problems import load_split
+from support import teacher
 from support.arithmetic import draw_problem
 from support.config import MODES, PRESETS
 from support.model import load_model
@@ -136,7 +137,7 @@ def make_checks_model(steps=300):
     """models/small, after more SFT on thinking that always checks itself three times."""
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    distill.THINKING["check"] = 1.0
+    teacher.THINKING["check"] = 1.0
     model, tokenizer, _ = load_model(PRESETS["small"]["model"], "cpu")
     batches = distill.draw_batches(tokenizer, steps, seed=1)
     for _ in tqdm(distill.sft(model, batches, steps, lr=1e-3), total=steps, desc="SFT"):

@@ -35,6 +35,23 @@ Bundled validation split, temperature 1, 4 samples a problem, standard error ove
 {table}
 """
 
+TAUGHT_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+---
+# A {parameters:.0f}M-parameter model that was taught to think, for lessons
+
+{model}, after SFT on traces of a program that writes chains of thought for short arithmetic
+problems (`python distill.py --model {model} --seed {seed} --steps {steps} --lr {lr}`, in
+{minutes:.0f} minutes). It thinks in `<think>...</think>`, then writes a solution that ends in
+`\\boxed{{}}`; after an empty thinking block in its prompt it writes the solution at once.
+
+Bundled validation split, first {problems} problems, temperature 1, {samples} sample a problem,
+standard error over problems:
+
+{table}
+"""
+
 
 def train_tokenizer(texts, vocab_size=512):
     """A PreTrainedTokenizerFast with Qwen's specials, `<think>`, `</think>` and a chat template."""

@@ -618,13 +618,13 @@ TABLE = {
         "Sampler.rollouts": [
             (
                 "the stop token is left out of the response",
-                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
-                "(tokens[i, : length - finished[i]].tolist(), logprobs[i, : length - finished[i]].tolist())",
+                "tokens[i, :length].tobytes()",
+                "tokens[i, : length - finished[i]].tobytes()",
             ),
             (
                 "a token after the stop token is in the response",
-                "(tokens[i, :length].tolist(), logprobs[i, :length].tolist())",
-                "(tokens[i, : length + 1].tolist(), logprobs[i, : length + 1].tolist())",
+                "tokens[i, :length].tobytes()",
+                "tokens[i, : length + 1].tobytes()",
             ),
             (
                 "groups by text: prompts are taken in turn",
@@ -1090,12 +1090,9 @@ TABLE = {
         "encode_trace": [
             (
                 "SFT learns the prompt, the empty block included",
-                "(prompt, False)",
-                "(prompt, True)",
+                '(render(tokenizer, problem.problem, "", thinking), False)',
+                '(render(tokenizer, problem.problem, "", thinking), True)',
             ),
-        ],
-        "write_pass": [
-            ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
         ],
         "pad_batch": [
             ("SFT learns the padding", "[-100] * padding", "[0] * padding"),
@@ -1110,14 +1107,37 @@ TABLE = {
         "sft": [
             (
                 "SFT learns to repeat the token it sees",
-                "labels[:, 1:].flatten()",
-                "labels[:, :-1].flatten()",
+                "labels[:, 1:].to(model.device)",
+                "labels[:, :-1].to(model.device)",
             ),
             (
                 "the learning rate does not warm up",
                 "scale = min(1, (step + 1) / warmup) * cosine",
                 "scale = cosine",
             ),
+        ],
+        "draw_batches": [
+            ("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)"),
+        ],
+        "settle": [
+            (
+                "a pretrained model has the small one's rate",
+                "PRETRAINED if args.model",
+                "SMALL if args.model",
+            ),
+        ],
+        "start_model": [
+            ("SFT begins from nothing whatever --model says", "if not source:", "if True:"),
+            (
+                "a model that thinks is taught to open the block twice",
+                'endswith("<think>")',
+                'endswith("<x>")',
+            ),
+        ],
+    },
+    "support/teacher.py": {
+        "write_pass": [
+            ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
         ],
         "write_work": [
             (
@@ -1132,9 +1152,6 @@ TABLE = {
                 '(tens * n, "+", ones * n)',
                 '(tens * n, "+", ones)',
             ),
-        ],
-        "draw_batches": [
-            ("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)"),
         ],
     },
     "support/plan.py": {
@@ -1645,6 +1662,7 @@ LIKELY = {
     "support/show.py": ["samples"],
     "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
+    "support/teacher.py": ["distill"],
     "support/terminal.py": ["safety"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],

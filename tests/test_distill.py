@@ -12,26 +12,23 @@ from shared import flat_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import distill
-from distill import (
+from distill import draw_batches, draw_traces, encode_trace, make_model, pad_batch, sft
+from eval import sample_and_grade, summarise
+from problems import load_split
+from reward import math_reward
+from support.arithmetic import draw_problem
+from support.model import ModelError
+from support.small import save
+from support.teacher import (
     SOLUTION,
     THINKING,
     break_up,
-    draw_batches,
-    draw_traces,
-    encode_trace,
-    make_model,
-    pad_batch,
-    sft,
     slip,
     write_pass,
     write_step,
     write_trace,
     write_work,
 )
-from eval import sample_and_grade, summarise
-from problems import load_split
-from reward import math_reward
-from support.arithmetic import draw_problem
 from thinkfree import render, render_all
 
 SMALL = Path(__file__).parent.parent / "models" / "small"
@@ -167,7 +164,7 @@ def test_the_thinking_ends_with_the_answer_and_the_solution_boxes_it():
     for problem in draw_problems(20):
         thought, solution = text_of(write_trace(problem, True, rng)).split("\n</think>\n\n")
         assert thought.startswith("<think>\n") and thought.endswith(f"\nSo {problem.answer}.")
-        assert solution.endswith(f"\nSo \\boxed{{{problem.answer}}}<|im_end|>")
+        assert solution.endswith(f"\nSo \\boxed{{{problem.answer}}}")
 
 
 def test_solutions_come_from_one_distribution_in_both_modes():
@@ -317,9 +314,9 @@ BATCHES = [
 
 def test_the_learning_rate_warms_up_and_falls(make_model, noted):
     """To its peak in four steps here, then along a cosine, which ends at 0.4 of it."""
-    list(sft(make_model(), BATCHES * 10, steps=20, lr=0.5, warmup=4))
-    cosine = [0.5 * (0.7 + 0.3 * math.cos(math.pi * i / 20)) for i in range(20)]
-    warm = [0.25, 0.5, 0.75] + [1.0] * 17
+    list(sft(make_model(), BATCHES * 20, steps=40, lr=0.5))
+    cosine = [0.5 * (0.7 + 0.3 * math.cos(math.pi * i / 40)) for i in range(40)]
+    warm = [0.25, 0.5, 0.75] + [1.0] * 37
     expected = [scale * rate for scale, rate in zip(warm, cosine)]
     assert [lr for lr, _ in noted[0]] == pytest.approx(expected)
 
@@ -410,8 +407,8 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
     monkeypatch.setattr(distill, "train_tokenizer", lambda texts: small[1])
     monkeypatch.setattr(distill, "draw_batches", lambda _, *numbers: note("batches", *numbers))
     monkeypatch.setattr(distill, "sft", lambda _, batches, steps, lr: note("sft", steps, lr))
-    weights = [flat_weights(distill.distill(seed, 7, 0.25)[0]) for seed in (3, 4, 3)]
-    assert seen[:3] == [("texts", 3), ("batches", 7, 3), ("sft", 7, 0.25)]
+    weights = [flat_weights(distill.distill("", seed, 7, 0.25, 4096)[0]) for seed in (3, 4, 3)]
+    assert seen[:3] == [("texts", 3), ("batches", 7, 3, 4096), ("sft", 7, 0.25)]
     assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
     assert len(weights[0]) == len(flat_weights(small[0]))
 
@@ -428,7 +425,7 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     distill.main()
     card = (tmp_path / "mine" / "README.md").read_text()
     assert (
-        seen == [(5, 7, 0.25)]
+        seen == [("", 5, 7, 0.25, 6144)]
         and "distill.py --seed 5 --steps 7 --lr 0.25`, in 13\nminutes" in card
     )
     assert "THE TABLE" in card and "a 0.65M-parameter" in card
@@ -440,7 +437,7 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
 def test_the_card_measures_both_modes_on_the_validation_split(canned, small):
     """Four samples a problem, half of them right, at the full budget."""
     model, tokenizer, _ = small
-    table = distill.measure(model, tokenizer).splitlines()
+    table = distill.measure(model, tokenizer, 500, 4).splitlines()
     for request, thinking in zip(canned.requests, (True, False), strict=True):
         assert request["thinking"] is thinking and request["model"] is model
         assert request["questions"] == [p.problem for p in load_split("validation")]
@@ -457,8 +454,35 @@ def test_the_cards_columns_are_what_their_heads_say(canned, small):
     canned.write = lambda question, sample: (
         ("cut", False) if sample == 0 else ("<think>\n\n</think>", True)
     )
-    for row in distill.measure(*small[:2]).splitlines()[2:]:
+    for row in distill.measure(*small[:2], 500, 4).splitlines()[2:]:
         assert row.split(" | ")[3:] == ["25.0%", "75.0% |"]
+
+
+def test_a_pretrained_model_goes_on_with_its_own_weights_and_tokenizer(make_model, small, tmp_path):
+    """At a lower rate, in smaller steps, and what ends a response is what its tokenizer says."""
+    model, tokenizer, _ = small
+    save(model, tokenizer, tmp_path / "mine")
+    found, its_tokenizer = distill.start_model(str(tmp_path / "mine"), seed=0)
+    assert torch.equal(flat_weights(found), flat_weights(model))
+    its_tokenizer.eos_token = "<|endoftext|>"
+    problem = draw_problems(1)[0]
+    ids, learnt = encode_trace(its_tokenizer, problem, True, random.Random(0))
+    assert ids[-1] == its_tokenizer.eos_token_id and learnt[-1]
+    pretrained = distill.settle(distill.parse_arguments(["--model", "mine"]))
+    scratch = distill.settle(distill.parse_arguments([]))
+    assert pretrained.lr < scratch.lr and pretrained.tokens < scratch.tokens
+    assert distill.settle(distill.parse_arguments(["--model", "mine", "--lr", "1"])).lr == 1
+
+
+def test_a_model_that_thinks_is_not_taught_to(small, tmp_path):
+    """Its template opens the block, so the traces would open it twice."""
+    model, tokenizer, _ = small
+    save(model, tokenizer, tmp_path / "mine")
+    path = tmp_path / "mine" / "chat_template.jinja"
+    opens = "assistant\\n<think>\\n' }}"
+    path.write_text(path.read_text().replace("assistant\\n' }}", opens))
+    with pytest.raises(ModelError, match="opens <think> itself"):
+        distill.start_model(str(tmp_path / "mine"), seed=0)
 
 
 @pytest.mark.slow
