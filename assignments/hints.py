@@ -84,6 +84,14 @@ HINTS = {
         "dynamic_sampling wants a function of the draw alone: functools.partial, or a lambda, "
         "around sample_groups(run, stage, draw). Metrics are dicts: join them with |.",
     ),
+    11: (
+        "Write down the two means of the accuracy of the last six validations. What would have to "
+        "be true of them for you to go on with the stage?",
+        "Four slices and four means: [-window:] and [-2 * window:-window] of each list. A rise of "
+        "the one and a fall of the other are improvements.",
+        "Gain is later less earlier for the accuracy; drop is earlier less later for the "
+        "truncation. Over if both are below the tolerance; False before there are 2 * window.",
+    ),
     12: (
         "Which metric would each bug move first, and which not at all? Which of them can be seen "
         "at step 1, before anything was learnt?",
