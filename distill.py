@@ -29,7 +29,7 @@ from eval import sample_and_grade, summarise
 from grpo import micro_batches
 from problems import load_split
 from support.arithmetic import FAMILIES, draw_problem
-from support.config import PRESETS
+from support.config import PRESETS, Config
 from support.files import fill_folder, new_folder, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
@@ -39,9 +39,24 @@ from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all
 
 # From nothing, or from a pretrained model, which can write already and forgets at a high rate.
-# tokens: of one step; problems and samples: what the model is measured on.
-SMALL = {"steps": 2600, "lr": 3e-3, "tokens": 6144, "problems": 500, "samples": 4}
-PRETRAINED = {"steps": 75, "lr": 2e-4, "tokens": 2048, "problems": 100, "samples": 1}
+SMALL = {
+    "steps": 2600,
+    "lr": 3e-3,
+    "tokens": 6144,  # of a step
+    "pool": 1024,  # traces that are drawn at once
+    "instruction": PRESETS["small"]["instruction"],  # behind each question, as tfpi.py puts it
+    "problems": 500,  # that it is measured on
+    "samples": 4,
+}
+PRETRAINED = {
+    "steps": 75,
+    "lr": 2e-4,
+    "tokens": 2048,
+    "pool": 64,
+    "instruction": Config.instruction,
+    "problems": 100,
+    "samples": 1,
+}
 BOUNDS = {"steps": (1, LARGEST), "seed": (0, LARGEST_SEED), "lr": (SMALLEST, 10.0)}
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
 
@@ -59,9 +74,9 @@ def sample_texts(seed, count=4000):
 # SFT
 
 
-def encode_trace(tokenizer, problem, thinking, rng):
+def encode_trace(tokenizer, problem, thinking, rng, instruction=""):
     """Token ids of prompt and response, and which of them are learnt: (list[int], list[bool])."""
-    prompt = (render(tokenizer, problem.problem, "", thinking), False)
+    prompt = (render(tokenizer, problem.problem, instruction, thinking), False)
     end = (tokenizer.eos_token, True)
     pieces = [prompt, *write_trace(problem, thinking, rng), end]
     texts = []
@@ -75,18 +90,18 @@ def encode_trace(tokenizer, problem, thinking, rng):
     return sum(encoded, []), mask
 
 
-def draw_traces(tokenizer, levels, count, held_out, rng):
+def draw_traces(tokenizer, levels, count, held_out, rng, instruction=""):
     """`count` encoded traces, half of which think, of fresh problems that are not held out."""
     traces = []
     while len(traces) < count:
         problem = draw_problem(rng, levels, tuple(FAMILIES))
         if problem.problem not in held_out:
             thinking = len(traces) % 2 == 0
-            traces.append(encode_trace(tokenizer, problem, thinking, rng))
+            traces.append(encode_trace(tokenizer, problem, thinking, rng, instruction))
     return traces
 
 
-def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
+def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024, instruction=""):
     """Yields `steps` right-padded pairs (input_ids, labels), both (B, T) int64, B * T <= tokens.
 
     Labels are -100 where nothing is learnt. Problems come fresh from the generator, never one of
@@ -100,7 +115,7 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024):
     while True:
         part = PARTS * step // steps
         levels = range(1, 2 + min(2, part))
-        traces = draw_traces(tokenizer, levels, pool, held_out, rng)
+        traces = draw_traces(tokenizer, levels, pool, held_out, rng, instruction)
         batches = micro_batches(traces, lambda trace: len(trace[0]), tokens)
         rng.shuffle(batches)
         for batch in batches:
@@ -153,15 +168,19 @@ def sft(model, batches, steps, lr):
 # The whole
 
 
-def measure(model, tokenizer, count, samples):
-    """Both modes on the first `count` validation problems at temperature 1, a table of Markdown."""
+def measure(model, tokenizer, args):
+    """Both modes on the validation problems at temperature 1, as a table of Markdown."""
     budget = PRESETS["small"]["full_budget"]
-    options = {"max_new_tokens": budget, "stop_ids": {tokenizer.eos_token_id}, "samples": samples}
-    problems = load_split("validation")[:count]
+    options = {
+        "max_new_tokens": budget,
+        "stop_ids": {tokenizer.eos_token_id},
+        "samples": args.samples,
+    }
+    problems = load_split("validation")[: args.problems]
     answers = [p.answer for p in problems]
     table = f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n{5 * '|---'}|"
     for name, thinking in (("thinking", True), ("thinking-free", False)):
-        prompts = render_all(tokenizer, problems, "", thinking)
+        prompts = render_all(tokenizer, problems, args.instruction, thinking)
         groups = sample_and_grade(model, tokenizer, prompts, answers, label=name, **options)
         r = summarise(tokenizer, groups)
         correct = f"{r['accuracy']:.1%} ± {r['error']:.1%}"
@@ -185,12 +204,14 @@ def start_model(source, seed):
     return model, tokenizer
 
 
-def distill(source, seed, steps, lr, tokens):
+def distill(args):
     """(model, tokenizer, steps done). Ctrl-C ends SFT early."""
-    model, tokenizer = start_model(source, seed)
-    losses = sft(model, draw_batches(tokenizer, steps, seed, tokens), steps, lr)
+    model, tokenizer = start_model(args.model, args.seed)
+    options = {"tokens": args.tokens, "pool": args.pool, "instruction": args.instruction}
+    batches = draw_batches(tokenizer, args.steps, args.seed, **options)
+    losses = sft(model, batches, args.steps, args.lr)
     done = 0
-    with tqdm(losses, total=steps, desc="SFT", unit="step") as bar:
+    with tqdm(losses, total=args.steps, desc="SFT", unit="step") as bar:
         try:
             for done, loss in enumerate(bar, start=1):
                 bar.set_postfix_str(f"loss {loss:.3f}")
@@ -233,15 +254,14 @@ def main(argv=None):
         out = new_folder(args.out, "runs/distilled")
         with try_folder(out):
             started = time.monotonic()
-            start = (args.model, args.seed)
-            model, tokenizer, done = distill(*start, args.steps, args.lr, args.tokens)
+            model, tokenizer, done = distill(args)
             fill_folder(out, lambda folder: save(model, tokenizer, folder))
             kept = f" The model after {done} of {args.steps} steps is in {out}."
             if done < args.steps:
                 raise KeyboardInterrupt
             minutes = (time.monotonic() - started) / 60
             numbers = vars(args) | {"parameters": model.num_parameters() / 1e6, "minutes": minutes}
-            table = measure(model, tokenizer, args.problems, args.samples)
+            table = measure(model, tokenizer, args)
             card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
             fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
         return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")

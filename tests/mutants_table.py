@@ -1090,8 +1090,8 @@ TABLE = {
         "encode_trace": [
             (
                 "SFT learns the prompt, the empty block included",
-                '(render(tokenizer, problem.problem, "", thinking), False)',
-                '(render(tokenizer, problem.problem, "", thinking), True)',
+                "(render(tokenizer, problem.problem, instruction, thinking), False)",
+                "(render(tokenizer, problem.problem, instruction, thinking), True)",
             ),
         ],
         "pad_batch": [

@@ -17,6 +17,7 @@ from eval import sample_and_grade, summarise
 from problems import load_split
 from reward import math_reward
 from support.arithmetic import draw_problem
+from support.config import PRESETS, Config
 from support.model import ModelError
 from support.small import save
 from support.teacher import (
@@ -40,6 +41,10 @@ SOLVE = {
     "/": lambda a, b: a / b,
     "mod": lambda a, b: a % b,
 }
+
+
+def arguments(line=""):
+    return distill.settle(distill.parse_arguments(line.split()))
 
 
 def draw_problems(count=200, seed=1):
@@ -238,7 +243,7 @@ def test_every_second_trace_thinks_and_all_are_of_the_levels_asked_for(monkeypat
         return draw_problem(rng, levels, families)
 
     monkeypatch.setattr(distill, "draw_problem", draw)
-    monkeypatch.setattr(distill, "encode_trace", lambda _, *drawn: drawn)
+    monkeypatch.setattr(distill, "encode_trace", lambda _, *drawn: drawn[:3])
     traces = draw_traces(None, (1, 3), 6, set(), random.Random(0))
     assert [thinking for _, thinking, _ in traces] == [True, False] * 3
     assert asked == {(1, 3)}
@@ -251,7 +256,7 @@ def test_a_curriculum_of_ever_longer_chains(monkeypatch):
     """
     seen = []
 
-    def draw(tokenizer, levels, count, held_out, rng):
+    def draw(tokenizer, levels, count, held_out, rng, instruction):
         seen.append((list(levels), held_out, rng.random()))
         return [([5] * 10, [True] * 10)] * count
 
@@ -405,10 +410,16 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
 
     monkeypatch.setattr(distill, "sample_texts", lambda seed: note("texts", seed))
     monkeypatch.setattr(distill, "train_tokenizer", lambda texts: small[1])
-    monkeypatch.setattr(distill, "draw_batches", lambda _, *numbers: note("batches", *numbers))
+    monkeypatch.setattr(
+        distill, "draw_batches", lambda _, *numbers, **options: note("batches", *numbers, options)
+    )
     monkeypatch.setattr(distill, "sft", lambda _, batches, steps, lr: note("sft", steps, lr))
-    weights = [flat_weights(distill.distill("", seed, 7, 0.25, 4096)[0]) for seed in (3, 4, 3)]
-    assert seen[:3] == [("texts", 3), ("batches", 7, 3, 4096), ("sft", 7, 0.25)]
+    weights = [
+        flat_weights(distill.distill(arguments(f"--seed {seed} --steps 7 --lr 0.25"))[0])
+        for seed in (3, 4, 3)
+    ]
+    options = {"tokens": 6144, "pool": 1024, "instruction": ""}
+    assert seen[:3] == [("texts", 3), ("batches", 7, 3, options), ("sft", 7, 0.25)]
     assert torch.equal(weights[0], weights[2]) and not torch.equal(weights[0], weights[1])
     assert len(weights[0]) == len(flat_weights(small[0]))
 
@@ -416,7 +427,7 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
 def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     """Seed and steps that were given, and the measured table, beside model and tokenizer."""
     seen = []
-    monkeypatch.setattr(distill, "distill", lambda *args: seen.append(args) or (*small[:2], 7))
+    monkeypatch.setattr(distill, "distill", lambda args: seen.append(args) or (*small[:2], 7))
     monkeypatch.setattr(distill, "measure", lambda *args: "THE TABLE")
     clock = iter([1000.0, 1000.0 + 13 * 60])
     monkeypatch.setattr(distill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -424,10 +435,9 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["distill.py", *options])
     distill.main()
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert (
-        seen == [("", 5, 7, 0.25, 6144)]
-        and "distill.py --seed 5 --steps 7 --lr 0.25`, in 13\nminutes" in card
-    )
+    assert [(args.seed, args.steps, args.lr) for args in seen] == [
+        (5, 7, 0.25)
+    ] and "distill.py --seed 5 --steps 7 --lr 0.25`, in 13\nminutes" in card
     assert "THE TABLE" in card and "a 0.65M-parameter" in card
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
     assert torch.equal(flat_weights(saved), flat_weights(small[0]))
@@ -437,7 +447,7 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
 def test_the_card_measures_both_modes_on_the_validation_split(canned, small):
     """Four samples a problem, half of them right, at the full budget."""
     model, tokenizer, _ = small
-    table = distill.measure(model, tokenizer, 500, 4).splitlines()
+    table = distill.measure(model, tokenizer, arguments()).splitlines()
     for request, thinking in zip(canned.requests, (True, False), strict=True):
         assert request["thinking"] is thinking and request["model"] is model
         assert request["questions"] == [p.problem for p in load_split("validation")]
@@ -454,12 +464,12 @@ def test_the_cards_columns_are_what_their_heads_say(canned, small):
     canned.write = lambda question, sample: (
         ("cut", False) if sample == 0 else ("<think>\n\n</think>", True)
     )
-    for row in distill.measure(*small[:2], 500, 4).splitlines()[2:]:
+    for row in distill.measure(*small[:2], arguments()).splitlines()[2:]:
         assert row.split(" | ")[3:] == ["25.0%", "75.0% |"]
 
 
 def test_a_pretrained_model_goes_on_with_its_own_weights_and_tokenizer(make_model, small, tmp_path):
-    """At a lower rate, in smaller steps, and what ends a response is what its tokenizer says."""
+    """And what ends a response is what its tokenizer says."""
     model, tokenizer, _ = small
     save(model, tokenizer, tmp_path / "mine")
     found, its_tokenizer = distill.start_model(str(tmp_path / "mine"), seed=0)
@@ -468,10 +478,25 @@ def test_a_pretrained_model_goes_on_with_its_own_weights_and_tokenizer(make_mode
     problem = draw_problems(1)[0]
     ids, learnt = encode_trace(its_tokenizer, problem, True, random.Random(0))
     assert ids[-1] == its_tokenizer.eos_token_id and learnt[-1]
-    pretrained = distill.settle(distill.parse_arguments(["--model", "mine"]))
-    scratch = distill.settle(distill.parse_arguments([]))
-    assert pretrained.lr < scratch.lr and pretrained.tokens < scratch.tokens
-    assert distill.settle(distill.parse_arguments(["--model", "mine", "--lr", "1"])).lr == 1
+
+
+def test_a_pretrained_model_is_taught_gently_and_asked_as_tfpi_will_ask():
+    """At a lower rate, in smaller steps, with the instruction that tfpi.py puts by default."""
+    pretrained = arguments("--model mine")
+    assert pretrained.lr < arguments().lr and pretrained.tokens < arguments().tokens
+    assert arguments("--model mine --lr 1").lr == 1
+    assert pretrained.instruction == Config().instruction
+    small = PRESETS["small"]["instruction"]
+    assert arguments().instruction == small
+
+
+def test_the_instruction_is_in_the_prompt_and_not_learnt(small):
+    _, tokenizer, _ = small
+    problem = draw_problems(1)[0]
+    ids, learnt = encode_trace(tokenizer, problem, False, random.Random(0), "Box it.")
+    prompt = render(tokenizer, problem.problem, "Box it.", False)
+    assert tokenizer.decode(ids).startswith(prompt) and "Box it." in prompt
+    assert not any(learnt[: len(tokenizer(prompt, add_special_tokens=False)["input_ids"])])
 
 
 def test_a_model_that_thinks_is_not_taught_to(small, tmp_path):
