@@ -33,7 +33,7 @@ from support.config import PRESETS, Config
 from support.files import fill_folder, new_folder, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
-from support.small import CARD, TAUGHT_CARD, make_model, save, train_tokenizer
+from support.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_tokenizer
 from support.teacher import write_trace
 from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all
@@ -192,7 +192,8 @@ def measure(model, tokenizer, args):
 def start_model(source, seed):
     """Model and tokenizer that SFT begins with: random weights where no source is named.
 
-    Raises ModelError for a source whose template opens the block: it thinks already.
+    A template that knows no thinking block gets the switch that Qwen3's has. Raises ModelError for
+    a source whose template opens the block: it thinks already.
     """
     torch.manual_seed(seed)
     if not source:
@@ -201,6 +202,8 @@ def start_model(source, seed):
     model, tokenizer, _ = load_model(source, default_device())
     if render(tokenizer, "", "", thinking=True).rstrip().endswith("<think>"):
         raise ModelError(f"{source} opens <think> itself: it thinks. Train it: tfpi.py --model.")
+    if "<think>" not in str(tokenizer.chat_template):
+        tokenizer.chat_template += SWITCH
     return model, tokenizer
 
 

@@ -18,6 +18,12 @@ CHAT_TEMPLATE = (
     "{%- endif %}{%- endif %}"
 )
 
+# Behind another model's template, of one that was taught to think.
+SWITCH = (
+    "{% if add_generation_prompt and enable_thinking is defined and enable_thinking is false %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+)
+
 CARD = """---
 library_name: transformers
 pipeline_tag: text-generation

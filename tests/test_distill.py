@@ -499,6 +499,22 @@ def test_the_instruction_is_in_the_prompt_and_not_learnt(small):
     assert not any(learnt[: len(tokenizer(prompt, add_special_tokens=False)["input_ids"])])
 
 
+def test_a_template_without_a_block_gets_the_switch(small, tmp_path):
+    """So that others, too, can switch the thinking off; with it on, nothing changes."""
+    model, tokenizer, _ = small
+    save(model, tokenizer, tmp_path / "mine")
+    plain = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    plain += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    (tmp_path / "mine" / "chat_template.jinja").write_text(plain)
+    _, taught = distill.start_model(str(tmp_path / "mine"), seed=0)
+    messages = [{"role": "user", "content": "1 + 1?"}]
+    options = {"tokenize": False, "add_generation_prompt": True}
+    x = taught.apply_chat_template(messages, **options)
+    free = taught.apply_chat_template(messages, enable_thinking=False, **options)
+    assert x == "user: 1 + 1?\nassistant: " and free == x + "<think>\n\n</think>\n\n"
+    assert render(taught, "1 + 1?", "", True) == x and render(taught, "1 + 1?", "", False) == free
+
+
 def test_a_model_that_thinks_is_not_taught_to(small, tmp_path):
     """Its template opens the block, so the traces would open it twice."""
     model, tokenizer, _ = small
