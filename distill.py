@@ -24,6 +24,7 @@ from operator import itemgetter
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
+from transformers.utils import logging
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
@@ -250,6 +251,7 @@ def main(argv=None):
     """Distils, saves, measures, and writes the model's card."""
     calm_streams()
     args = parse_arguments(argv)
+    logging.disable_progress_bar()  # transformers' own, of loading and saving
     torch.set_flush_denormal(True)
     kept = ""
     try:
