@@ -203,7 +203,8 @@ def start_model(source, seed):
     model, tokenizer, _ = load_model(source, default_device())
     if render(tokenizer, "", "", thinking=True).rstrip().endswith("<think>"):
         raise ModelError(f"{source} opens <think> itself: it thinks. Train it: tfpi.py --model.")
-    if "<think>" not in str(tokenizer.chat_template):
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "<think>" not in template:  # some have several
         tokenizer.chat_template += SWITCH
     return model, tokenizer
 
