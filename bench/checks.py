@@ -1,0 +1,215 @@
+"""Do checks find mistakes, and does verification then come back (Figure 3)? Designs of teachers.
+
+    python bench/checks.py --design tens             # SFT, then what its checks are worth
+    python bench/checks.py --design tens --rl tfpi --seed 0    # and TFPI from there: each stage
+    python bench/checks.py --design tens --rl last --seed 0    # Table 4: the last budget alone
+
+models/small checks, and finds next to nothing. Here it is trained further, by a few hundred steps
+of SFT on the traces of another teacher (teachers.py), then measured on the *validation* split: how
+often the first pass and the last pass of its work are right, which mistakes checks mend, which
+right results they spoil. A pass is a line of steps with a result. --design today is the teacher of
+distill.py itself, for comparison. Left out: SFT from nothing with such a teacher; the test split.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+import torch
+from paper import METHODS, QUICK
+from teachers import DESIGNS, RESULT, draw_fresh, is_mistaken, use
+from tqdm import tqdm
+from transformers.utils import logging
+
+import distill
+from eval import sample_and_grade, verification_share
+from problems import load_split
+from support.config import MODES, PRESETS
+from support.model import load_model
+from support.small import save
+from thinkfree import render_all
+
+FOLDER = ROOT / "runs" / "checks"
+BUDGETS = (48, 64, 80, 112, 160)
+SMALL = PRESETS["small"]["model"]
+
+# --------------------------------------------------------------------------------------------------
+# What is trained
+
+
+def own_mistakes(count=4000, samples=4, seed=2):
+    """{problem: wrong first passes in the head} that models/small writes."""
+    model, tokenizer, stop_ids = load_model(SMALL, "cpu")
+    held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
+    problems = draw_fresh(count, seed, held_out)
+    prompts = render_all(tokenizer, problems, "", thinking=False)
+    golds = [p.answer for p in problems]
+    options = {"samples": samples, "label": "first passes", "max_new_tokens": 48, "slots": 256}
+    groups = sample_and_grade(model, tokenizer, prompts, golds, stop_ids=stop_ids, **options)
+    found = {}
+    for problem, group in zip(problems, groups):
+        lines = sorted({rollout.text.split("\n")[0] for rollout in group})
+        if wrong := [line for line in lines if is_mistaken(line, problem)]:
+            found[problem] = wrong
+    return found
+
+
+def make_model(name, steps, folder):
+    """models/small after more SFT on a design's traces, as bench/paper.py's make_checks_model."""
+    torch.manual_seed(0)
+    if name != "today":
+        design = DESIGNS[name]
+        use(replace(design, own=own_mistakes()) if name == "own" else design)
+    model, tokenizer, _ = load_model(SMALL, "cpu")
+    batches = distill.draw_batches(tokenizer, steps, seed=1)
+    for _ in tqdm(distill.sft(model, batches, steps, lr=1e-3), total=steps, desc="SFT"):
+        pass
+    save(model, tokenizer, folder)
+
+
+def train(method, seed, model, folder):
+    """tfpi.py from the design's model, with the options of one of bench/paper.py's methods."""
+    options = PRESETS["small"] | {"seed": seed, **QUICK, **METHODS[method], "snapshot_every": 0}
+    command = [sys.executable, "tfpi.py"]
+    for name, value in (options | {"model": model, "out": folder}).items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+# --------------------------------------------------------------------------------------------------
+# What checks are worth
+
+
+def results_of(work):
+    """The results of the passes, in order, as text; None where a pass has none."""
+    lines = [line for line in work.split("\n") if line]
+    found = [RESULT.search(line) for line in lines if not line.startswith(("So ", "Check from "))]
+    return [match and match[1] for match in found]
+
+
+def describe_work(text, gold, thinking):
+    """Which passes of one response are right: of its thinking, or of all of it."""
+    work = text.split("</think>")[0].replace("<think>", "") if thinking else text
+    results = results_of(work) or [None]
+    return {
+        "first": results[0] == gold,
+        "last": results[-1] == gold,
+        "passes": len(results),
+        "checked": "Check" in work,
+    }
+
+
+def mean_and_error(values):
+    """The mean of the values, and its standard error; nan where there are too few."""
+    values = np.array(values, dtype=float)
+    mean = float(values.mean()) if len(values) else float("nan")
+    error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    return [mean, error]
+
+
+def sample(model, tokenizer, thinking):
+    """One response to each problem of the validation split."""
+    problems = load_split("validation")
+    groups = sample_and_grade(
+        model,
+        tokenizer,
+        render_all(tokenizer, problems, "", thinking),
+        [p.answer for p in problems],
+        samples=1,
+        label="validation",
+        max_new_tokens=PRESETS["small"]["full_budget"],
+        stop_ids={tokenizer.eos_token_id},
+        slots=256,
+    )
+    return [group[0] for group in groups]
+
+
+def measure(rollouts, thinking):
+    """{what: [mean, standard error]} of one mode."""
+    works = [describe_work(r.text, r.gold, thinking) for r in rollouts]
+    tokens = np.array([len(r.response_ids) for r in rollouts])
+    checked = [work for work in works if work["checked"]]
+    values = {
+        "correct": [r.correct for r in rollouts],
+        "tokens": tokens,
+        "first pass right": [work["first"] for work in works],
+        "last pass right": [work["last"] for work in works],
+        "last less first": [work["last"] - work["first"] for work in works],
+        "the same, where it checks": [work["last"] - work["first"] for work in checked],
+        "wrong first passes mended, where it checks": [
+            w["last"] for w in checked if not w["first"]
+        ],
+        "right first passes spoilt, where it checks": [
+            not w["last"] for w in checked if w["first"]
+        ],
+        "checks": [work["checked"] for work in works],
+        "passes": [work["passes"] for work in works],
+        "verifying lines": [verification_share([r.text]) for r in rollouts],
+    }
+    for budget in BUDGETS:
+        values[f"longer than {budget}"] = tokens > budget
+    return {name: mean_and_error(numbers) for name, numbers in values.items()}
+
+
+def measure_folder(folder):
+    """Both modes of one model, printed as a table of Markdown, and kept beside it."""
+    path = folder / "measured.json"
+    if not path.exists():
+        model, tokenizer, _ = load_model(str(folder), "cpu")
+        modes = {mode: sample(model, tokenizer, mode == "thinking") for mode in MODES}
+        measured = {mode: measure(modes[mode], mode == "thinking") for mode in MODES}
+        measured["rewards"] = {mode: [int(r.correct) for r in modes[mode]] for mode in MODES}
+        path.write_text(json.dumps(measured))
+    measured = json.loads(path.read_text())
+    print(f"\n| {folder.parent.name}/{folder.name} | thinking | thinking-free |\n|---|---|---|")
+    for name in measured["thinking"]:
+        scale = 1 if name in ("tokens", "passes") else 100
+        unit = "" if scale == 1 else " %"
+        pairs = [measured[mode][name] for mode in MODES]
+        cells = [f"{scale * mean:.1f} ± {scale * error:.1f}{unit}" for mean, error in pairs]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def print_verification(folder, size=8):
+    """Figure 3: means of so many steps each of a run's rollouts."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    columns = ("verification", "accuracy", "tokens", "truncated")
+    print(f"\n| stage | to step | {' | '.join(columns)} |\n{6 * '|---'}|")
+    for i in range(0, len(lines), size):
+        part = lines[i : i + size]
+        means = [np.mean([line[column] for line in part]) for column in columns]
+        cells = [f"{mean if c == 'tokens' else 100 * mean:.1f}" for c, mean in zip(columns, means)]
+        print(f"| {part[-1]['stage']} | {part[-1]['step']} | {' | '.join(cells)} |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Teachers whose checks find mistakes.")
+    parser.add_argument("--design", required=True, choices=["today", *DESIGNS])
+    parser.add_argument("--steps", type=int, default=300, help="of SFT (default: %(default)s)")
+    parser.add_argument("--rl", choices=["tfpi", "last"], help="a method of bench/paper.py")
+    parser.add_argument("--seed", type=int, default=0, help="of --rl")
+    args = parser.parse_args()
+    logging.disable_progress_bar()
+    torch.set_flush_denormal(True)
+    model = FOLDER / args.design
+    if not model.exists():
+        make_model(args.design, args.steps, model)
+    measure_folder(model)
+    if args.rl:
+        run = FOLDER / f"{args.design}-{args.rl}-{args.seed}"
+        if not run.exists():
+            train(args.rl, args.seed, model, run)
+        print_verification(run)
+        for stage in sorted(run.glob("stage?")):
+            measure_folder(stage)
+
+
+if __name__ == "__main__":
+    main()
