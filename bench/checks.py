@@ -7,8 +7,8 @@
 models/small checks, and finds next to nothing. Here it is trained further, by a few hundred steps
 of SFT on the traces of another teacher (teachers.py), then measured on the *validation* split: how
 often the first pass and the last pass of its work are right, which mistakes checks mend, which
-right results they spoil. A pass is a line of steps with a result. --design today is the teacher of
-distill.py itself, for comparison. Left out: SFT from nothing with such a teacher; the test split.
+right results they spoil. A pass is a line of steps with a result. `--design small` measures
+models/small as it is. Left out: SFT from nothing with such a teacher; the test split.
 """
 
 import argparse
@@ -64,13 +64,13 @@ def own_mistakes(count=4000, samples=4, seed=2):
 def make_model(name, steps, folder):
     """models/small after more SFT on a design's traces, as bench/paper.py's make_checks_model."""
     torch.manual_seed(0)
-    if name != "today":
+    model, tokenizer, _ = load_model(SMALL, "cpu")
+    if name != "small":
         design = DESIGNS[name]
         use(replace(design, own=own_mistakes()) if name == "own" else design)
-    model, tokenizer, _ = load_model(SMALL, "cpu")
-    batches = distill.draw_batches(tokenizer, steps, seed=1)
-    for _ in tqdm(distill.sft(model, batches, steps, lr=1e-3), total=steps, desc="SFT"):
-        pass
+        batches = distill.draw_batches(tokenizer, steps, seed=1)
+        for _ in tqdm(distill.sft(model, batches, steps, lr=1e-3), total=steps, desc="SFT"):
+            pass
     save(model, tokenizer, folder)
 
 
@@ -191,7 +191,7 @@ def print_verification(folder, size=8):
 
 def main():
     parser = argparse.ArgumentParser(description="Teachers whose checks find mistakes.")
-    parser.add_argument("--design", required=True, choices=["today", *DESIGNS])
+    parser.add_argument("--design", required=True, choices=["small", *DESIGNS])
     parser.add_argument("--steps", type=int, default=300, help="of SFT (default: %(default)s)")
     parser.add_argument("--rl", choices=["tfpi", "last"], help="a method of bench/paper.py")
     parser.add_argument("--seed", type=int, default=0, help="of --rl")
