@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import distill
+from support import teacher
 from support.arithmetic import apply_op, draw_problem
 
 SAME = " Same."
@@ -36,19 +37,19 @@ INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 def in_the_head(value, symbol, n):
     """`85 * 6 = `"""
-    return distill.write_step(value, symbol, n, []) + " = "
+    return teacher.write_step(value, symbol, n, []) + " = "
 
 
 def by_tens(value, symbol, n):
     """As distill.py breaks it up: `85 * 6: 80 * 6 = 480, 5 * 6 = 30, 480 + 30 = `"""
-    return distill.write_step(value, symbol, n, distill.break_up(value, symbol, n)) + " = "
+    return teacher.write_step(value, symbol, n, teacher.break_up(value, symbol, n)) + " = "
 
 
 def by_columns(value, symbol, n):
     """Digit by digit: `85 * 6: 5 * 6 = 30, 8 * 6 = 48, 48 + 3 = 51: `"""
     write = {"+": add_columns, "-": take_columns, "*": times_columns}.get(symbol, divide_columns)
     columns = write(value, n)
-    text = distill.write_step(value, symbol, n, [])
+    text = teacher.write_step(value, symbol, n, [])
     if not columns or (symbol == "/" and len(columns) == 1):
         return f"{text} = "
     return f"{text}: {', '.join(columns)}: "
@@ -147,7 +148,7 @@ def write_pass(problem, write_step, mistake, rng):
         right = apply_op(value, symbol, n)
         result = right
         if i == mistake_at:
-            result = distill.slip(right, problem.ops[i + 1 :], rng)
+            result = teacher.slip(right, problem.ops[i + 1 :], rng)
         end = ". " if i < len(problem.ops) - 1 else "."
         pieces += [(write_step(value, symbol, n), True), (str(result), result == right)]
         pieces.append((end, True))
@@ -209,14 +210,14 @@ def go_back(problem, pieces):
 
 
 def write_trace(design, problem, thinking, rng):
-    """A whole response, as distill.write_trace: one distribution of solutions in both modes."""
+    """A whole response, as teacher.write_trace: one distribution of solutions in both modes."""
     block = []
     if thinking:
         work = write_work(design, problem, design.thinking, problem.answer + ".", rng)
         block = [("<think>\n", True), *work, ("\n</think>\n\n", True)]
     boxed = f"\\boxed{{{problem.answer}}}"
     solution = write_work(design, problem, design.solution, boxed, rng)
-    return block + solution + [("<|im_end|>", True)]
+    return block + solution
 
 
 # --------------------------------------------------------------------------------------------------
