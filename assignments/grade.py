@@ -148,7 +148,7 @@ def shown(value, other):
     pairs = list(zip(ours, theirs))
     first = next((i for i, (x, y) in enumerate(pairs) if short(x) != short(y)), 0)
     first = max(0, min(first, len(ours) - SHOWN))
-    at = f"from the {first + 1}th on: " if first else ""
+    at = f"from number {first + 1} on: " if first else ""
     return at + ", ".join(map(short, ours[first : first + SHOWN])) + lengths
 
 
