@@ -6,9 +6,10 @@
 tfpi.levelled_off looks at validations, which are few. Every step measures hundreds of rollouts for
 nothing: the slope rule fits a line to their accuracy, and one to their truncation, over the last 20
 steps, and calls a stage over when neither line, with its standard error on top, still improves by
-0.2 points a step. Figure 8's authors went by eye; so does who marks a curve, in two passes, the
-second without seeing the first. A curve's file has shares by step, validations as (step, share),
-and the two marks (null: no turning point). Left out: how a run goes on after another end.
+0.2 points a step. Figure 8's authors went by eye; so does who marks a curve, once its validations,
+once its rollouts' accuracy as the mean of seven steps. A curve's file has shares by step,
+validations as (step, share), and the two marks (null: no turning point). Left out: how a run goes
+on after another end.
 """
 
 import argparse
@@ -96,14 +97,17 @@ def main():
     if args.record:
         run, stage, name = args.record
         return record(Path(run), stage, CURVES / f"{name}.json")
-    print(f"| curve | budget | steps | by hand, twice | slopes | validations |\n{6 * '|---'}|")
+    print(
+        f"| curve | budget | steps | by hand: validations, rollouts | slopes | validations |\n{6 * '|---'}|"
+    )
     found = []
     for path in sorted(CURVES.glob("*.json")):
         curve = json.loads(path.read_text())
         steps = len(curve["accuracy"])
         ends = {"slopes": end_by_slope(curve), "validations": end_by_validations(curve)}
         found.append({"curve": path.stem, "marks": curve["marks"], **ends})
-        cells = [path.stem, curve["budget"], steps, curve["marks"], *ends.values()]
+        marks = ", ".join(map(str, curve["marks"]))
+        cells = [path.stem, curve["budget"], steps, marks, *ends.values()]
         print("| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |")
     print(json.dumps({"bench": "ends", "curves": found}))
 
