@@ -97,9 +97,8 @@ def main():
     if args.record:
         run, stage, name = args.record
         return record(Path(run), stage, CURVES / f"{name}.json")
-    print(
-        f"| curve | budget | steps | by hand: validations, rollouts | slopes | validations |\n{6 * '|---'}|"
-    )
+    heads = "curve | budget | steps | by hand: validations, rollouts | slopes | validations"
+    print(f"| {heads} |\n{6 * '|---'}|")
     found = []
     for path in sorted(CURVES.glob("*.json")):
         curve = json.loads(path.read_text())
