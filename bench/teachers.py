@@ -134,7 +134,7 @@ class Design:
 DESIGNS = {
     "tens": Design(),
     "columns": Design(by_columns),
-    "back": Design(back=True),
+    "back": Design(back=True),  # not trained so far
     "own": Design(),  # its `own` are sampled first (checks.py)
 }
 
