@@ -2,7 +2,7 @@
 
     python bench/checks.py --design tens             # SFT, then what its checks are worth
     python bench/checks.py --design tens --rl tfpi --seed 0    # and TFPI from there: each stage
-    python bench/checks.py --design tens --rl last --seed 0    # the last budget alone; or first
+    python bench/checks.py --design tens --rl last --seed 0    # the last budget alone; or others
 
 models/small checks, and finds next to nothing. Here it is trained further, by a few hundred steps
 of SFT on the traces of another teacher (teachers.py), then measured on the *validation* split: how
@@ -40,7 +40,7 @@ FOLDER = ROOT / "runs" / "checks"
 BUDGETS = (48, 64, 80, 112, 160)
 SMALL = PRESETS["small"]["model"]
 # Table 4's last budget alone, and the control of Figure 3: the first budget for as many steps.
-RL = {name: METHODS[name] for name in ("tfpi", "last")}
+RL = {name: METHODS[name] for name in ("tfpi", "last", "multistage")}
 RL["first"] = {"recipe": "tfpi", "budgets": "80", "steps": 72}
 
 # --------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def main():
     parser = argparse.ArgumentParser(description="Teachers whose checks find mistakes.")
     parser.add_argument("--design", required=True, choices=["small", *DESIGNS])
     parser.add_argument("--steps", type=int, default=300, help="of SFT (default: %(default)s)")
-    parser.add_argument("--rl", choices=RL, help="TFPI, or one of its budgets alone")
+    parser.add_argument("--rl", choices=RL, help="TFPI, one of its budgets alone, ...")
     parser.add_argument("--seed", type=int, default=0, help="of --rl")
     args = parser.parse_args()
     logging.disable_progress_bar()
