@@ -91,6 +91,11 @@ def encode_trace(tokenizer, problem, thinking, rng, instruction=""):
     return sum(encoded, []), mask
 
 
+def held_out_questions():
+    """The questions of the splits that are measured on: a set of texts."""
+    return {p.problem for split in ("validation", "test") for p in load_split(split)}
+
+
 def draw_traces(tokenizer, levels, count, held_out, rng, instruction=""):
     """`count` encoded traces, half of which think, of fresh problems that are not held out."""
     traces = []
@@ -111,7 +116,7 @@ def draw_batches(tokenizer, steps, seed, tokens=6144, pool=1024, instruction="")
     three, so that the arithmetic is learnt on short traces, which are cheap.
     """
     rng = random.Random(seed)
-    held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
+    held_out = held_out_questions()
     step = 0
     while True:
         part = PARTS * step // steps

@@ -19,8 +19,6 @@ HINTS = {
 SKIPPED = {}
 
 FEW = "if len(accuracy) < 2 * window:\n    return False\n"
-GAIN = "np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window:-window])"
-DROP = "np.mean(truncated[-2 * window:-window]) - np.mean(truncated[-window:])"
 END = "bool(gain < tolerance and drop < tolerance)"
 
 MORE = [

@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from paper import METHODS, QUICK
+from paper import METHODS, QUICK, write_options
+from runs import read_lines
 from teachers import DESIGNS, RESULT, draw_fresh, is_mistaken, use
 from tqdm import tqdm
 from transformers.utils import logging
@@ -50,8 +51,7 @@ RL["first"] = {"recipe": "tfpi", "budgets": "80", "steps": 72}
 def own_mistakes(count=4000, samples=4, seed=2):
     """{problem: wrong first passes in the head} that models/small writes."""
     model, tokenizer, stop_ids = load_model(SMALL, "cpu")
-    held_out = {p.problem for split in ("validation", "test") for p in load_split(split)}
-    problems = draw_fresh(count, seed, held_out)
+    problems = draw_fresh(count, seed, distill.held_out_questions())
     prompts = render_all(tokenizer, problems, "", thinking=False)
     golds = [p.answer for p in problems]
     options = {"samples": samples, "label": "first passes", "max_new_tokens": 48, "slots": 256}
@@ -80,9 +80,8 @@ def make_model(name, steps, folder):
 def train(method, seed, model, folder):
     """tfpi.py from the design's model, with the options of a method."""
     options = PRESETS["small"] | {"seed": seed, **QUICK, **RL[method], "snapshot_every": 0}
-    command = [sys.executable, "tfpi.py"]
-    for name, value in (options | {"model": model, "out": folder}).items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
+    options |= {"model": model, "out": folder}
+    command = [sys.executable, "tfpi.py", *write_options(options)]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
@@ -182,7 +181,7 @@ def measure_folder(folder):
 
 def print_verification(folder, size=8):
     """Figure 3: means of so many steps each of a run's rollouts."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_lines(folder / "metrics.jsonl")
     columns = ("verification", "accuracy", "tokens", "truncated")
     print(f"\n| stage | to step | {' | '.join(columns)} |\n{6 * '|---'}|")
     for i in range(0, len(lines), size):

@@ -36,6 +36,7 @@ from support import teacher
 from support.arithmetic import draw_problem
 from support.config import MODES, PRESETS
 from support.model import load_model
+from support.options import flag
 from thinkfree import render_all
 
 STEPS = {"steps": 24, "snapshot_every": 8}
@@ -93,8 +94,7 @@ def train(method, seed):
     if (folder / "config.json").exists():
         command.append("--resume")
     else:
-        for name, value in run_options(method, seed).items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+        command += write_options(run_options(method, seed))
     run_logged(command, folder)
     return folder
 
@@ -108,6 +108,11 @@ def run_options(method, seed):
         # A folder of one's own does not get the preset by itself.
         options = PRESETS["small"] | options
     return options
+
+
+def write_options(options):
+    """Options as a command line has them: {"stage_steps": 45} is `--stage-steps 45`."""
+    return [text for name, value in options.items() for text in (flag(name), str(value))]
 
 
 def run_logged(command, folder):
