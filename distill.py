@@ -50,9 +50,9 @@ SMALL = {
     "samples": 4,
 }
 PRETRAINED = {
-    "steps": 75,
-    "lr": 2e-4,
-    "tokens": 2048,
+    "steps": 400,
+    "lr": 4e-4,
+    "tokens": 1024,
     "pool": 64,
     "instruction": Config.instruction,
     "problems": 100,

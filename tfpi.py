@@ -194,17 +194,25 @@ def is_over(config, state):
     return state.stage_step >= config.stage_steps or levelled_off(state.truncated, state.accuracy)
 
 
-def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
-    """Whether a stage has reached its turning point (Figure 8): neither measure is still improving.
+def levelled_off(truncated, accuracy, window=5, least=0.015):
+    """Whether a stage has reached its turning point (Figure 8): neither measure may still improve.
 
-    truncated and accuracy are the shares at each validation of the stage, oldest first. The mean of
-    the last `window` is compared with the mean of the `window` before; the paper does this by eye.
+    truncated and accuracy are the shares at each validation of the stage, oldest first. Of each,
+    the last `window` decide, and a gain of `least` a validation. The paper does this by eye.
     """
-    if len(accuracy) < 2 * window:
+    if len(accuracy) < window:
         return False
-    gain = np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window : -window])
-    drop = np.mean(truncated[-2 * window : -window]) - np.mean(truncated[-window:])
-    return bool(gain < tolerance and drop < tolerance)
+    finished = [1 - share for share in truncated]
+    return not (may_rise(finished[-window:], least) or may_rise(accuracy[-window:], least))
+
+
+def may_rise(shares, least):
+    """Whether the line through shares (N,) rises by `least` a share, or might: noise is no end.
+
+    That is, whether its slope and the slope's standard error together reach `least`.
+    """
+    (slope, _), covariance = np.polyfit(range(len(shares)), shares, 1, cov=True)
+    return bool(slope + covariance[0, 0] ** 0.5 >= least)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -85,12 +85,12 @@ HINTS = {
         "around sample_groups(run, stage, draw). Metrics are dicts: join them with |.",
     ),
     11: (
-        "Write down the two means of the accuracy of the last six validations. What would have to "
-        "be true of them for you to go on with the stage?",
-        "Four slices and four means: [-window:] and [-2 * window:-window] of each list. A rise of "
-        "the one and a fall of the other are improvements.",
-        "Gain is later less earlier for the accuracy; drop is earlier less later for the "
-        "truncation. Over if both are below the tolerance; False before there are 2 * window.",
+        "Draw five points and a line through them. What would have to be true of its slope, and of "
+        "the points' distance from it, for you to go on with the stage?",
+        "np.polyfit(x, y, 1, cov=True) gives the line and the covariance of its two numbers; or "
+        "write the two formulas down with np.arange and means.",
+        "may_rise knows rising only: give it the last `window` of the accuracy, and of one less "
+        "the truncation. Over if it says False twice; False before there are `window`.",
     ),
     12: (
         "Which metric would each bug move first, and which not at all? Which of them can be seen "

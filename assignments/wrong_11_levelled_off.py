@@ -1,136 +1,186 @@
 """Known wrong answers to assignment 11. See wrong.py."""
 
 HINTS = {
-    "levelled off: the windows of the accuracy are swapped": (
-        "For the accuracy you take the earlier window less the later one: a rise looks like a fall."
-    ),
-    "levelled off: the windows of the truncation are swapped": (
-        "For the truncation you take the later window less the earlier one. Truncation improves "
-        "by *falling*."
+    "levelled off: truncation improves by rising": (
+        "You ask whether the truncation rises. It improves by *falling*."
     ),
     "levelled off: one measure is enough": (
         "You end the stage when one of the two has levelled off. Both have to."
     ),
-    "levelled off: ten points are no gain": (
-        "Your tolerance is ten points, 0.1, if none is given. One point is the default."
+    "levelled off: fifteen points are no gain": (
+        "Your `least` is fifteen points, 0.15, if none is given. One and a half is the default."
+    ),
+    "levelled off: all validations decide": (
+        "Your line for the accuracy goes through all validations. The last `window` decide: a "
+        "stage that rose long ago would never end."
+    ),
+    "levelled off: the error is left out": (
+        "You never use the standard error. A stage goes on while it *may* still improve."
+    ),
+    "levelled off: the error is taken away": (
+        "You take the standard error off the slope, so that noise ends a stage. Where nobody can "
+        "tell, it goes on."
+    ),
+    "levelled off: the variance for the error": (
+        "You add the variance of the slope. Its square root is the standard error."
     ),
 }
 
 SKIPPED = {}
 
-FEW = "if len(accuracy) < 2 * window:\n    return False\n"
-END = "bool(gain < tolerance and drop < tolerance)"
+FIT = "(slope, _), covariance = np.polyfit(range(len(shares)), shares, 1, cov=True)"
+OVER = "not (may_rise(finished[-window:], least) or may_rise(accuracy[-window:], least))"
+BOUND = "slope + covariance[0, 0] ** 0.5 >= least"
+SUMS = (
+    "n = len(shares)\nx = np.arange(n) - (n - 1) / 2\ny = np.array(shares)\nsxx = (x**2).sum()\n"
+    "slope = (x * y).sum() / sxx\nrest = y - y.mean() - slope * x\n"
+)
 
 MORE = [
     (
         "zeros",
         "You say False whatever the curves: the stage never ends.",
         "levelled_off",
-        END,
+        OVER,
         "False",
     ),
-    ("ones", "You say True as soon as there are two windows.", "levelled_off", END, "True"),
+    (
+        "ones",
+        "You say True as soon as there is a window.",
+        "levelled_off",
+        OVER,
+        "True",
+    ),
+    (
+        "always may rise",
+        "You say that every line may rise.",
+        "may_rise",
+        f"bool({BOUND})",
+        "True",
+    ),
     (
         "only the accuracy is looked at",
         "You never look at the truncation. While it falls, the stage is not over.",
         "levelled_off",
-        END,
-        "bool(gain < tolerance)",
+        OVER,
+        "not may_rise(accuracy[-window:], least)",
     ),
     (
         "only the truncation is looked at",
         "You never look at the accuracy. While it rises, the stage is not over.",
         "levelled_off",
-        END,
-        "bool(drop < tolerance)",
+        OVER,
+        "not may_rise(finished[-window:], least)",
+    ),
+    (
+        "the answer the other way round",
+        "You say True while something may still improve. True means that the stage is over.",
+        "levelled_off",
+        "not (may_rise",
+        "(may_rise",
     ),
     (
         "getting worse is no end",
-        "You ask how far the means are apart, in either direction. A stage that gets worse does "
-        "not improve, so it is over, too.",
-        "levelled_off",
-        END,
-        "bool(abs(gain) < tolerance and abs(drop) < tolerance)",
+        "You ask whether the line is steep, in either direction. A stage that gets worse does not "
+        "improve, so it is over, too.",
+        "may_rise",
+        BOUND,
+        "abs(slope) + covariance[0, 0] ** 0.5 >= least",
     ),
     (
-        "the last value against the one before",
-        "You compare single validations. One is noise of a point or two: compare means of windows.",
-        "levelled_off",
-        "",
-        FEW + "gain = accuracy[-1] - accuracy[-2]\n"
-        "drop = truncated[-2] - truncated[-1]\nreturn bool(gain < tolerance and drop < tolerance)",
+        "the intercept for the slope",
+        "You take where the line begins for how steep it is: np.polyfit gives the slope first.",
+        "may_rise",
+        "(slope, _)",
+        "(_, slope)",
     ),
     (
-        "the ends of the windows, not their means",
-        "You compare the last value with the one `window` earlier. The means of all values of the "
-        "two windows are less noisy.",
-        "levelled_off",
-        "",
-        FEW + "gain = accuracy[-1] - accuracy[-1 - window]\n"
-        "drop = truncated[-1 - window] - truncated[-1]\n"
-        "return bool(gain < tolerance and drop < tolerance)",
+        "the error of the intercept",
+        "Your error is that of where the line begins. The slope's stands first in the covariance.",
+        "may_rise",
+        "covariance[0, 0]",
+        "covariance[1, 1]",
     ),
     (
-        "the best so far",
-        "You compare with the best so far. A lucky validation would end the stage: compare means.",
-        "levelled_off",
-        "",
-        FEW + "gain = max(accuracy[-window:]) - max(accuracy[:-window])\n"
-        "drop = min(truncated[:-window]) - min(truncated[-window:])\n"
-        "return bool(gain < tolerance and drop < tolerance)",
+        "first against last",
+        "Your slope is that of the line from the first share to the last: two points, where all "
+        "should count.",
+        "may_rise",
+        "slope + covariance[0, 0] ** 0.5",
+        "(shares[-1] - shares[0]) / (len(shares) - 1) + covariance[0, 0] ** 0.5",
     ),
     (
-        "all before the last window",
-        "You compare the last window with *everything* before it. A stage that rose long ago never "
-        "ends so: the window just before it is meant.",
-        "levelled_off",
+        "N degrees of freedom",
+        "You divide the squared residuals by N. The line has used up two of them: N - 2.",
+        "may_rise",
         "",
-        FEW + "gain = np.mean(accuracy[-window:]) - np.mean(accuracy[:-window])\n"
-        "drop = np.mean(truncated[:-window]) - np.mean(truncated[-window:])\n"
-        "return bool(gain < tolerance and drop < tolerance)",
+        SUMS + "return bool(slope + ((rest**2).sum() / n / sxx) ** 0.5 >= least)",
+    ),
+    (
+        "N - 1 degrees of freedom",
+        "You divide the squared residuals by N - 1, as for a mean. A line has two numbers: N - 2.",
+        "may_rise",
+        "",
+        SUMS + "return bool(slope + ((rest**2).sum() / (n - 1) / sxx) ** 0.5 >= least)",
+    ),
+    (
+        "the spread of the points",
+        "Your error is that of one point about the line. The slope's is smaller: divide by the "
+        "root of Sxx.",
+        "may_rise",
+        "",
+        SUMS + "return bool(slope + ((rest**2).sum() / (n - 2)) ** 0.5 >= least)",
+    ),
+    (
+        "residuals from the mean",
+        "Your residuals are distances from the mean. Take them from the line, or a steep rise "
+        "looks like noise.",
+        "may_rise",
+        "",
+        SUMS + "rest = y - y.mean()\n"
+        "return bool(slope + ((rest**2).sum() / (n - 2) / sxx) ** 0.5 >= least)",
+    ),
+    (
+        "two standard errors",
+        "You add two standard errors. The assignment wants one.",
+        "may_rise",
+        "slope + covariance[0, 0] ** 0.5",
+        "slope + 2 * covariance[0, 0] ** 0.5",
+    ),
+    (
+        "the covariance unscaled",
+        "Your error does not depend on the noise: cov='unscaled' leaves the residuals out.",
+        "may_rise",
+        "cov=True",
+        "cov='unscaled'",
     ),
     (
         "the first window",
-        "You compare with the first window of the stage. Compare with the one before the last.",
+        "You look at the first validations of the stage. The last `window` decide.",
         "levelled_off",
-        "",
-        FEW + "gain = np.mean(accuracy[-window:]) - np.mean(accuracy[:window])\n"
-        "drop = np.mean(truncated[:window]) - np.mean(truncated[-window:])\n"
-        "return bool(gain < tolerance and drop < tolerance)",
+        OVER,
+        "not (may_rise(finished[:window], least) or may_rise(accuracy[:window], least))",
     ),
     (
-        "windows that overlap",
-        "Your windows are one validation apart, and share the others, so hardly anything is seen "
-        "between them. They stand side by side.",
+        "the truncation from the start",
+        "Your line for the truncation goes through all validations. The last `window` decide.",
         "levelled_off",
-        "",
-        FEW + "gain = np.mean(accuracy[-window:]) - np.mean(accuracy[-window - 1:-1])\n"
-        "drop = np.mean(truncated[-window - 1:-1]) - np.mean(truncated[-window:])\n"
-        "return bool(gain < tolerance and drop < tolerance)",
-    ),
-    (
-        "sums for means",
-        "You compare sums, so the tolerance is `window` times too strict. Compare means.",
-        "levelled_off",
-        "",
-        FEW + "gain = sum(accuracy[-window:]) - sum(accuracy[-2 * window:-window])\n"
-        "drop = sum(truncated[-2 * window:-window]) - sum(truncated[-window:])\n"
-        "return bool(gain < tolerance and drop < tolerance)",
-    ),
-    (
-        "one window is enough",
-        "You decide when there are fewer than two windows, so that there is nothing to compare "
-        "with. Until then the stage goes on.",
-        "levelled_off",
-        "if len(accuracy) < 2 * window:",
-        "if len(accuracy) < window + 1:",
+        "finished[-window:]",
+        "finished",
     ),
     (
         "one validation more than needed",
-        "You wait for one validation more than two windows: 2 * window of them are enough.",
+        "You wait for one validation more than `window`.",
         "levelled_off",
-        "len(accuracy) < 2 * window",
-        "len(accuracy) <= 2 * window",
+        "len(accuracy) < window",
+        "len(accuracy) <= window",
+    ),
+    (
+        "one validation too few",
+        "You decide before there are `window` validations. Until then the stage goes on.",
+        "levelled_off",
+        "len(accuracy) < window",
+        "len(accuracy) < window - 1",
     ),
     (
         "too few validations end the stage",
@@ -140,65 +190,62 @@ MORE = [
         "    return True",
     ),
     (
-        "a relative tolerance",
-        "You divide by the earlier mean. The tolerance is in points: 0.50 to 0.51 is a gain of "
-        "0.01, and so is 0.80 to 0.81.",
-        "levelled_off",
-        "",
-        FEW + "a = np.mean(accuracy[-2 * window:-window])\n"
-        "t = np.mean(truncated[-2 * window:-window])\n"
-        "gain = np.mean(accuracy[-window:]) / a - 1\ndrop = 1 - np.mean(truncated[-window:]) / t\n"
-        "return bool(gain < tolerance and drop < tolerance)",
-    ),
-    (
-        "no tolerance",
-        "You call any gain a gain. Within the tolerance it is noise.",
-        "levelled_off",
-        END,
-        "bool(gain <= 0 and drop <= 0)",
-    ),
-    (
-        "the window is always three",
+        "the window is always five",
         "You never use the argument `window`.",
         "levelled_off",
-        "if len(accuracy) < 2 * window:",
-        "window = 3\nif len(accuracy) < 2 * window:",
+        "if len(accuracy) < window:",
+        "window = 5\nif len(accuracy) < window:",
     ),
     (
-        "the sum of both",
-        "You add gain and drop up, so that one makes up for the other. Each is asked by itself.",
+        "least is always the default",
+        "You never use the argument `least`.",
         "levelled_off",
-        END,
-        "bool(gain + drop < tolerance)",
+        OVER,
+        "not (may_rise(finished[-window:], 0.015) or may_rise(accuracy[-window:], 0.015))",
+    ),
+    (
+        "the means of two windows",
+        "You compare two means, and no line, so that noise is never counted.",
+        "levelled_off",
+        "",
+        "if len(accuracy) < window:\n    return False\nhalf = window // 2\n"
+        "gain = (np.mean(accuracy[-half:]) - np.mean(accuracy[-window:-half])) / half\n"
+        "drop = (np.mean(truncated[-window:-half]) - np.mean(truncated[-half:])) / half\n"
+        "return bool(gain < least and drop < least)",
     ),
     (
         "the lists are changed",
         "You sort the lists, or take from them, so the run's own record is spoilt. Leave them be.",
         "levelled_off",
-        "return bool(",
-        "accuracy.sort()\nreturn bool(",
+        f"return {OVER}",
+        f"over = {OVER}\naccuracy.sort()\nreturn over",
     ),
     (
         "no bool",
         "You give a bool of numpy, or a number. bool(...) makes one that JSON knows, too.",
         "levelled_off",
-        "bool(gain < tolerance and drop < tolerance)",
-        "np.bool_(gain < tolerance and drop < tolerance)",
+        OVER,
+        f"np.bool_({OVER})",
     ),
 ]
 
 WHOLE = []
 
 RIGHT = """
-def improvement(values, window, rises):
-    earlier = sum(values[i] for i in range(len(values) - 2 * window, len(values) - window))
-    later = sum(values[i] for i in range(len(values) - window, len(values)))
-    change = (later - earlier) / window
-    return change if rises else -change
+def slope_and_error(y):
+    n = len(y)
+    x = [i - (n - 1) / 2 for i in range(n)]
+    sxx = sum(a * a for a in x)
+    slope = sum(a * b for a, b in zip(x, y)) / sxx
+    rest = [b - sum(y) / n - slope * a for a, b in zip(x, y)]
+    return slope, (sum(r * r for r in rest) / (n - 2) / sxx) ** 0.5
 
-def levelled_off(truncated, accuracy, window=3, tolerance=0.01):
-    if len(accuracy) // 2 < window:
+def may_rise(shares, least):
+    return sum(slope_and_error(shares)) >= least
+
+def levelled_off(truncated, accuracy, window=5, least=0.015):
+    if len(accuracy) < window:
         return False
-    improves = improvement(accuracy, window, True) >= tolerance
-    return not (improves or improvement(truncated, window, False) >= tolerance)
+    slope, error = slope_and_error(truncated[-window:])
+    return error - slope < least and not may_rise(accuracy[-window:], least)
 """

@@ -1,15 +1,14 @@
-"""When is a stage over? Two rules on recorded curves, beside turning points marked by hand.
+"""When is a stage over? Rules on recorded curves, beside turning points marked by hand.
 
     python bench/ends.py                                     # the table
     python bench/ends.py --record runs/small stage1 name     # one more curve, to be marked by hand
 
-tfpi.levelled_off looks at validations, which are few. Every step measures hundreds of rollouts for
-nothing: the slope rule fits a line to their accuracy, and one to their truncation, over the last 20
-steps, and calls a stage over when neither line, with its standard error on top, still improves by
-0.2 points a step. Figure 8's authors went by eye; so does who marks a curve, once its validations,
-once its rollouts' accuracy as the mean of seven steps. A curve's file has shares by step,
-validations as (step, share), and the two marks (null: no turning point). Left out: how a run goes
-on after another end.
+Three rules, of which none is held back by a cap. `lines`: tfpi.levelled_off, lines through the last
+validations and the truncation between them. `windows`: the mean of the last three against the three
+before. `rollouts`: lines through what each of the last 20 steps measures for nothing, the accuracy
+and the truncation of its rollouts. Figure 8's authors went by eye; so do who marks a curve: the
+validation from which it is flat, one number a reader, null for none. A curve's file has shares by
+step, and validations as (step, share). Left out: how a run goes on after another end.
 """
 
 import argparse
@@ -23,10 +22,10 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 from runs import read_lines
 
-from tfpi import levelled_off
+from tfpi import levelled_off, may_rise
 
 CURVES = Path(__file__).parent / "curves"
-WINDOW = 20  # steps
+WINDOW = 20  # steps of rollouts
 SLOPE = 0.002  # a step
 
 
@@ -50,34 +49,17 @@ def record(run, stage, path):
     path.write_text(json.dumps(curve) + "\n")
 
 
-def fit_slope(values):
-    """The slope of the least-squares line through values (N,), a step, and its standard error."""
-    values = np.asarray(values, dtype=float)
-    steps = np.arange(len(values)) - (len(values) - 1) / 2
-    spread = steps @ steps
-    slope = steps @ values / spread
-    rest = values - values.mean() - slope * steps
-    return slope, np.sqrt(rest @ rest / (len(values) - 2) / spread)
+def windows(truncated, accuracy, window=3, tolerance=0.01):
+    """Whether neither measure is better in its last `window` validations than in those before."""
+    if len(accuracy) < 2 * window:
+        return False
+    gain = np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window : -window])
+    drop = np.mean(truncated[-2 * window : -window]) - np.mean(truncated[-window:])
+    return bool(gain < tolerance and drop < tolerance)
 
 
-def still_improves(values):
-    """Whether the last WINDOW values may still rise by SLOPE a step, as far as they tell."""
-    slope, error = fit_slope(values[-WINDOW:])
-    return slope + error >= SLOPE
-
-
-def end_by_slope(curve):
-    """The first step at which neither measure improves any more; None if there is none."""
-    accuracy = np.array(curve["accuracy"])
-    kept = 1 - np.array(curve["truncated"])
-    for step in range(WINDOW, len(accuracy) + 1):
-        if not still_improves(accuracy[:step]) and not still_improves(kept[:step]):
-            return step
-    return None
-
-
-def end_by_validations(curve):
-    """The step at which tfpi.levelled_off would end the stage, had it no cap; None if none."""
+def end_by_validations(curve, rule):
+    """The step of the validation at which `rule` would end the stage; None if none."""
     truncated = []
     accuracy = []
     before = 0
@@ -85,7 +67,18 @@ def end_by_validations(curve):
         truncated.append(float(np.mean(curve["truncated"][before:step])))
         accuracy.append(share)
         before = step
-        if levelled_off(truncated, accuracy):
+        if rule(truncated, accuracy):
+            return step
+    return None
+
+
+def end_by_rollouts(curve):
+    """The first step at which neither the rollouts' accuracy nor their truncation may improve."""
+    accuracy = curve["accuracy"]
+    finished = [1 - share for share in curve["truncated"]]
+    for step in range(WINDOW, len(accuracy) + 1):
+        last = slice(step - WINDOW, step)
+        if not (may_rise(accuracy[last], SLOPE) or may_rise(finished[last], SLOPE)):
             return step
     return None
 
@@ -97,16 +90,18 @@ def main():
     if args.record:
         run, stage, name = args.record
         return record(Path(run), stage, CURVES / f"{name}.json")
-    heads = "curve | budget | steps | by hand: validations, rollouts | slopes | validations"
-    print(f"| {heads} |\n{6 * '|---'}|")
+    print(f"| curve | budget | steps | by hand | lines | windows | rollouts |\n{7 * '|---'}|")
     found = []
     for path in sorted(CURVES.glob("*.json")):
         curve = json.loads(path.read_text())
-        steps = len(curve["accuracy"])
-        ends = {"slopes": end_by_slope(curve), "validations": end_by_validations(curve)}
+        ends = {
+            "lines": end_by_validations(curve, levelled_off),
+            "windows": end_by_validations(curve, windows),
+            "rollouts": end_by_rollouts(curve),
+        }
         found.append({"curve": path.stem, "marks": curve["marks"], **ends})
-        marks = ", ".join(map(str, curve["marks"]))
-        cells = [path.stem, curve["budget"], steps, marks, *ends.values()]
+        marks = ", ".join("-" if mark is None else str(mark) for mark in curve["marks"])
+        cells = [path.stem, curve["budget"], len(curve["accuracy"]), marks, *ends.values()]
         print("| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |")
     print(json.dumps({"bench": "ends", "curves": found}))
 

@@ -199,7 +199,7 @@ PRESETS = {
         "draws": 1,
         "slots": 512,
         "micro_tokens": 1536,
-        "stage_steps": 45,
+        "stage_steps": 90,
         "validate_every": 5,
         "validation_problems": 250,
         "eval_problems": 250,

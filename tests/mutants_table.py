@@ -129,21 +129,30 @@ TABLE = {
         ],
         "levelled_off": [
             (
-                "levelled off: the windows of the accuracy are swapped",
-                "np.mean(accuracy[-window:]) - np.mean(accuracy[-2 * window:-window])",
-                "np.mean(accuracy[-2 * window:-window]) - np.mean(accuracy[-window:])",
-            ),
-            (
-                "levelled off: the windows of the truncation are swapped",
-                "np.mean(truncated[-2 * window:-window]) - np.mean(truncated[-window:])",
-                "np.mean(truncated[-window:]) - np.mean(truncated[-2 * window:-window])",
+                "levelled off: truncation improves by rising",
+                "[1 - share for share in truncated]",
+                "truncated",
             ),
             (
                 "levelled off: one measure is enough",
-                "gain < tolerance and drop < tolerance",
-                "gain < tolerance or drop < tolerance",
+                "may_rise(finished[-window:], least) or may_rise(accuracy[-window:], least)",
+                "may_rise(finished[-window:], least) and may_rise(accuracy[-window:], least)",
             ),
-            ("levelled off: ten points are no gain", "tolerance=0.01", "tolerance=0.1"),
+            ("levelled off: fifteen points are no gain", "least=0.015", "least=0.15"),
+            ("levelled off: all validations decide", "accuracy[-window:]", "accuracy"),
+        ],
+        "may_rise": [
+            ("levelled off: the error is left out", "slope + covariance[0, 0] ** 0.5", "slope"),
+            (
+                "levelled off: the error is taken away",
+                "slope + covariance[0, 0] ** 0.5",
+                "slope - covariance[0, 0] ** 0.5",
+            ),
+            (
+                "levelled off: the variance for the error",
+                "covariance[0, 0] ** 0.5",
+                "covariance[0, 0]",
+            ),
         ],
         "is_over": [
             (

@@ -105,7 +105,7 @@ def test_the_plan_says_how_long_a_stage_may_take(small_run, capsys):
     small_run.config.model = "runs/small/stage3"
     describe(small_run, stages(small_run.config)[:1], [])
     printed = capsys.readouterr().out
-    assert printed.count("stage") == 2 and "until it levels off, at most 45 steps" in printed
+    assert printed.count("stage") == 2 and "until it levels off, at most 90 steps" in printed
     assert "minutes" not in printed
 
 

@@ -1,5 +1,6 @@
 """The ThinkFree operation, the stages, and when one ends."""
 
+import numpy as np
 import pytest
 import torch
 from shared import SHOWN, new_run, sequence
@@ -15,6 +16,7 @@ from tfpi import (
     describe_groups,
     is_over,
     levelled_off,
+    may_rise,
     sample_groups,
     stages,
     train,
@@ -166,29 +168,22 @@ def test_presets_carry_the_papers_values():
     ) == (256, 8, 1e-6, 1.0, 0.2, 0.28)
 
 
+FLAT = [0.5] * 5
+
+
 @pytest.mark.parametrize(
     "truncated, accuracy, ends",
     [
-        (
-            [0.3, 0.2, 0.1, 0.1, 0.1],
-            [0.5, 0.5, 0.5, 0.5, 0.5],
-            False,
-        ),  # too few validations to tell
-        ([0.1] * 6, [0.5] * 6, True),  # both flat
-        ([0.1] * 6, [0.3, 0.35, 0.4, 0.45, 0.5, 0.55], False),  # accuracy still rises
-        ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], [0.5] * 6, False),  # truncation still falls
-        (
-            [0.5, 0.3, 0.1] + [0.1] * 6,
-            [0.2, 0.3, 0.4] + [0.5] * 6,
-            True,
-        ),  # levelled off after a rise
-        ([0.1] * 6, [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], True),  # accuracy falls: no better for going on
-        ([0.1] * 5, [0.5] * 5, False),  # both flat, but two windows of three need six
-        ([0.1] * 6, [0.5] * 3 + [0.52] * 3, False),  # two points are a rise
-        ([0.1] * 6, [0.5] * 3 + [0.508] * 3, True),  # less than one is none
-        ([0.12] * 3 + [0.1] * 3, [0.5] * 6, False),  # nor is it a fall
-        ([0.108] * 3 + [0.1] * 3, [0.5] * 6, True),
-        ([0.1] * 7, [0.2] + [0.5] * 6, True),  # what was before the two windows is forgotten
+        ([0.1] * 4, [0.5] * 4, False),  # too few validations to tell
+        ([0.1] * 5, FLAT, True),  # both flat
+        ([0.1] * 5, [0.42, 0.44, 0.46, 0.48, 0.50], False),  # accuracy rises by two points each
+        ([0.1] * 5, [0.46, 0.47, 0.48, 0.49, 0.50], True),  # one point is less than `least`
+        ([0.9, 0.88, 0.86, 0.84, 0.82], FLAT, False),  # truncation falls by two
+        ([0.9, 0.89, 0.88, 0.87, 0.86], FLAT, True),
+        ([0.1] * 5, [0.9, 0.8, 0.7, 0.6, 0.5], True),  # getting worse is no reason to go on
+        ([0.1, 0.2, 0.3, 0.4, 0.5], FLAT, True),
+        ([0.1] * 9, [0.2, 0.3, 0.4, 0.45] + FLAT, True),  # the rise is over
+        ([0.5, 0.3, 0.2, 0.15] + [0.1] * 5, [0.5] * 9, True),
     ],
 )
 def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):
@@ -196,14 +191,31 @@ def test_a_stage_ends_when_neither_measure_improves(truncated, accuracy, ends):
     assert levelled_off(truncated, accuracy) is ends
 
 
-@pytest.mark.parametrize(
-    "truncated, ends", [([0.5] * 6, True), ([0.5, 0.45, 0.4, 0.3, 0.2, 0.1], False)]
-)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_line_may_rise_by_its_slope_and_the_standard_error(seed):
+    """Sums written out: slope Sxy / Sxx, its error the root of residuals / (N - 2) / Sxx."""
+    shares = np.random.default_rng(seed).random(7)
+    steps = [-3, -2, -1, 0, 1, 2, 3]
+    slope = sum(x * y for x, y in zip(steps, shares)) / 28
+    mean = sum(shares) / 7
+    residuals = sum((y - mean - slope * x) ** 2 for x, y in zip(steps, shares))
+    bound = slope + (residuals / 5 / 28) ** 0.5
+    assert may_rise(shares, bound - 1e-9)
+    assert not may_rise(shares, bound + 1e-9)
+
+
+def test_noise_is_no_end():
+    """Up and down by ten points, nobody knows; by five, the line is flat within its error."""
+    assert not levelled_off([0.1] * 5, [0.5, 0.6, 0.5, 0.6, 0.5])
+    assert levelled_off([0.1] * 5, [0.5, 0.55, 0.5, 0.55, 0.5])
+
+
+@pytest.mark.parametrize("truncated, ends", [([0.5] * 5, True), ([0.5, 0.4, 0.3, 0.2, 0.1], False)])
 def test_a_stage_without_fixed_steps_ends_at_its_turning_point(truncated, ends):
     """While truncation falls it goes on, at most for its stage_steps."""
     config = Config(steps=0, stage_steps=50)
-    assert is_over(config, State(stage_step=30, truncated=truncated, accuracy=[0.5] * 6)) is ends
-    assert is_over(config, State(stage_step=50, truncated=truncated, accuracy=[0.5] * 6))
+    assert is_over(config, State(stage_step=30, truncated=truncated, accuracy=[0.5] * 5)) is ends
+    assert is_over(config, State(stage_step=50, truncated=truncated, accuracy=[0.5] * 5))
 
 
 def test_the_budget_changes_only_at_the_stage_boundary(trained_run, metrics):

@@ -270,7 +270,7 @@ def test_snapshots_go_by_the_step_of_the_run_and_checkpoints_by_that_of_the_stag
     assert checkpoints == [(0, 0), (2, 0), (3, 1), (5, 1), (6, 2)]
 
 
-@pytest.mark.parametrize("steps, total", [(3, 3), (0, 45)])
+@pytest.mark.parametrize("steps, total", [(3, 3), (0, 90)])
 def test_the_bar_shows_how_much_of_the_stage_is_left(steps, total, small_run):
     """Out of --steps where it is given, else of the cap; a resumed stage starts where it was."""
     small_run.config.steps = steps
