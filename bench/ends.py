@@ -43,7 +43,7 @@ def record(run, stage, path):
             for step, line in zip(steps, lines)
             if line.get("validation") is not None
         ],
-        "marks": [None, None],
+        "marks": [],
     }
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(curve) + "\n")
