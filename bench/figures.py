@@ -158,7 +158,7 @@ def draw_directions(folder, axes):
 
 
 def draw_switch(folder, axes):
-    """Figure 8: runs whose stages end by themselves, and (gray) where they were set by hand."""
+    """Figure 8: runs whose stages end by themselves; gray, if there, those set by hand."""
     runs = []
     for run in read_runs(folder, "tfpi"):
         runs.append((run, "tab:gray", None if run.seed else "set by hand"))
@@ -187,7 +187,7 @@ FIGURES = {
     "figure2-right": (draw_short_budget, 3, ("multistage", "tfpi")),
     "figure3": (draw_verification, 2, ("tfpi",)),
     "figure4": (draw_directions, 2, ("direct", "tfpi")),
-    "figure8": (draw_switch, 3, ("auto", "tfpi")),
+    "figure8": (draw_switch, 3, ("auto",)),
 }
 
 

@@ -70,7 +70,7 @@ def describe(run, stages, prompts):
         )
     print("\n".join(f"  {line}" for line in prompts))
     if config.model == "small":
-        print("  about 6 minutes on two CPU cores with the default settings")
+        print("  6 to 13 minutes on two CPU cores with the default settings")
     else:
         print("  the time left stands beside each bar")
 
