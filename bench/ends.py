@@ -14,6 +14,7 @@ step, and validations as (step, share). Left out: how a run goes on after anothe
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 from runs import read_lines
 
-from tfpi import levelled_off, may_rise
+from tfpi import levelled_off
 
 CURVES = Path(__file__).parent / "curves"
 WINDOW = 20  # steps of rollouts
@@ -58,29 +59,27 @@ def windows(truncated, accuracy, window=3, tolerance=0.01):
     return bool(gain < tolerance and drop < tolerance)
 
 
-def end_by_validations(curve, rule):
-    """The step of the validation at which `rule` would end the stage; None if none."""
-    truncated = []
-    accuracy = []
-    before = 0
-    for step, share in curve["validation"]:
-        truncated.append(float(np.mean(curve["truncated"][before:step])))
-        accuracy.append(share)
-        before = step
-        if rule(truncated, accuracy):
+def first_end(rule, steps, truncated, accuracy):
+    """The first of the steps at which the rule ends the stage, by what was measured up to it."""
+    for seen, step in enumerate(steps, start=1):
+        if rule(truncated[:seen], accuracy[:seen]):
             return step
     return None
+
+
+def end_by_validations(curve, rule):
+    """The step of the validation at which `rule` would end the stage; None if none."""
+    steps, accuracy = zip(*curve["validation"])
+    spans = zip((0, *steps), steps)
+    truncated = [float(np.mean(curve["truncated"][start:end])) for start, end in spans]
+    return first_end(rule, steps, truncated, accuracy)
 
 
 def end_by_rollouts(curve):
-    """The first step at which neither the rollouts' accuracy nor their truncation may improve."""
+    """The step at which neither the rollouts' accuracy nor their truncation may still improve."""
+    rule = partial(levelled_off, window=WINDOW, least=SLOPE)
     accuracy = curve["accuracy"]
-    finished = [1 - share for share in curve["truncated"]]
-    for step in range(WINDOW, len(accuracy) + 1):
-        last = slice(step - WINDOW, step)
-        if not (may_rise(accuracy[last], SLOPE) or may_rise(finished[last], SLOPE)):
-            return step
-    return None
+    return first_end(rule, range(1, len(accuracy) + 1), curve["truncated"], accuracy)
 
 
 def main():
