@@ -59,6 +59,7 @@ PRETRAINED = {
     "samples": 1,
 }
 BOUNDS = {"steps": (1, LARGEST), "seed": (0, LARGEST_SEED), "lr": (SMALLEST, 10.0)}
+SAVE_EVERY = 100  # steps, after which the model is kept: a killed process loses no more
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
 
 
@@ -214,8 +215,11 @@ def start_model(source, seed):
     return model, tokenizer
 
 
-def distill(args):
-    """(model, tokenizer, steps done). Ctrl-C ends SFT early."""
+def distill(args, keep):
+    """(model, tokenizer, steps done). Ctrl-C ends SFT early.
+
+    keep(model, tokenizer, steps done) is called every SAVE_EVERY steps, and at the end.
+    """
     model, tokenizer = start_model(args.model, args.seed)
     options = {"tokens": args.tokens, "pool": args.pool, "instruction": args.instruction}
     batches = draw_batches(tokenizer, args.steps, args.seed, **options)
@@ -227,9 +231,12 @@ def distill(args):
                 bar.set_postfix_str(f"loss {loss:.3f}")
                 if not math.isfinite(loss):
                     raise ValueError(f"the loss is not finite at step {done}. Lower --lr.")
+                if done % SAVE_EVERY == 0:
+                    keep(model, tokenizer, done)
         except KeyboardInterrupt:
             if not done:
                 raise
+    keep(model, tokenizer, done)
     return model, tokenizer, done
 
 
@@ -260,14 +267,18 @@ def main(argv=None):
     logging.disable_progress_bar()  # transformers' own, of loading and saving
     torch.set_flush_denormal(True)
     kept = ""
+
+    def keep(model, tokenizer, done):
+        nonlocal kept
+        fill_folder(out, lambda folder: save(model, tokenizer, folder))
+        kept = f" The model after {done} of {args.steps} steps is in {out}."
+
     try:
         args = settle(args)
         out = new_folder(args.out, "runs/distilled")
         with try_folder(out):
             started = time.monotonic()
-            model, tokenizer, done = distill(args)
-            fill_folder(out, lambda folder: save(model, tokenizer, folder))
-            kept = f" The model after {done} of {args.steps} steps is in {out}."
+            model, tokenizer, done = distill(args, keep)
             if done < args.steps:
                 raise KeyboardInterrupt
             minutes = (time.monotonic() - started) / 60

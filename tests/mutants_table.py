@@ -1095,6 +1095,7 @@ TABLE = {
     "distill.py": {
         "distill": [
             ("Ctrl-C loses the model", "if not done:\n                raise", "raise"),
+            ("a killed process loses the model", "if done % SAVE_EVERY == 0:", "if False:"),
         ],
         "encode_trace": [
             (

@@ -243,6 +243,21 @@ def test_without_a_model_nothing_is_left(losses, quick, refuse, tmp_path):
     refuse(quick(losses), "--steps", "5", "--out", "empty")
 
 
+def test_what_fails_in_training_keeps_a_model_of_before(quick, monkeypatch, tmp_path):
+    monkeypatch.setattr(distill, "SAVE_EVERY", 2)
+    with pytest.raises(SystemExit, match="The model after 2 of 5 steps is in out."):
+        quick(losses=(2.0, 1.0, 1.0, MemoryError))(["--steps", "5", "--out", "out"])
+    load_model(str(tmp_path / "out"), "cpu")
+
+
+def test_a_killed_process_has_kept_a_model(quick, monkeypatch, tmp_path):
+    """An error that nobody catches stands for the kill."""
+    monkeypatch.setattr(distill, "SAVE_EVERY", 2)
+    with pytest.raises(ZeroDivisionError):
+        quick(losses=(2.0, 1.0, 1.0, ZeroDivisionError))(["--steps", "5", "--out", "out"])
+    load_model(str(tmp_path / "out"), "cpu")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
 def test_what_fails_after_training_keeps_the_model(error, quick, tmp_path):
     with pytest.raises(SystemExit, match="The model after 2 of 2 steps is in out."):

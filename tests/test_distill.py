@@ -415,7 +415,7 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
     )
     monkeypatch.setattr(distill, "sft", lambda _, batches, steps, lr: note("sft", steps, lr))
     weights = [
-        flat_weights(distill.distill(arguments(f"--seed {seed} --steps 7 --lr 0.25"))[0])
+        flat_weights(distill.distill(arguments(f"--seed {seed} --steps 7 --lr 0.25"), note)[0])
         for seed in (3, 4, 3)
     ]
     options = {"tokens": 6144, "pool": 1024, "instruction": ""}
