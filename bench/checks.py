@@ -7,8 +7,9 @@
 models/small checks, and finds next to nothing. Here it is trained further, by a few hundred steps
 of SFT on the traces of another teacher (teachers.py), then measured on the *validation* split: how
 often the first pass and the last pass of its work are right, which mistakes checks mend, which
-right results they spoil. A pass is a line of steps with a result. `--design small` measures
-models/small as it is. Left out: SFT from nothing with such a teacher; the test split.
+right results they spoil. A pass is a line of steps with a result. The same on problems of four and
+five operations, longer than any that was trained on. `--design small` measures models/small as it
+is. Left out: SFT from nothing with such a teacher; the test split.
 """
 
 import argparse
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 import torch
-from paper import METHODS, QUICK, write_options
+from paper import METHODS, QUICK, hard_problems, write_options
 from runs import read_lines
 from teachers import DESIGNS, RESULT, draw_fresh, is_mistaken, use
 from tqdm import tqdm
@@ -40,8 +41,9 @@ from thinkfree import render_all
 FOLDER = ROOT / "runs" / "checks"
 BUDGETS = (48, 64, 80, 112, 160)
 SMALL = PRESETS["small"]["model"]
-# Table 4's last budget alone, and the control of Figure 3: the first budget for as many steps.
-RL = {name: METHODS[name] for name in ("tfpi", "last", "multistage")}
+# Table 4's last two budgets, and its last alone; and the control of Figure 3: the first budget for
+# as many steps.
+RL = {name: METHODS[name] for name in ("tfpi", "last-two", "last", "multistage")}
 RL["first"] = {"recipe": "tfpi", "budgets": "80", "steps": 72}
 
 # --------------------------------------------------------------------------------------------------
@@ -116,16 +118,15 @@ def mean_and_error(values):
     return [mean, error]
 
 
-def sample(model, tokenizer, thinking):
-    """One response to each problem of the validation split."""
-    problems = load_split("validation")
+def sample(model, tokenizer, problems, thinking):
+    """One response to each problem."""
     groups = sample_and_grade(
         model,
         tokenizer,
         render_all(tokenizer, problems, "", thinking),
         [p.answer for p in problems],
         samples=1,
-        label="validation",
+        label="responses",
         max_new_tokens=PRESETS["small"]["full_budget"],
         stop_ids={tokenizer.eos_token_id},
         slots=256,
@@ -160,23 +161,24 @@ def measure(rollouts, thinking):
     return {name: mean_and_error(numbers) for name, numbers in values.items()}
 
 
-def measure_folder(folder):
-    """Both modes of one model, printed as a table of Markdown, and kept beside it."""
-    path = folder / "measured.json"
+def measure_folder(folder, name, problems):
+    """Both modes of one model on a set of problems, as a table of Markdown, kept beside it."""
+    path = folder / f"measured-{name}.json"
     if not path.exists():
         model, tokenizer, _ = load_model(str(folder), "cpu")
-        modes = {mode: sample(model, tokenizer, mode == "thinking") for mode in MODES}
+        modes = {mode: sample(model, tokenizer, problems, mode == "thinking") for mode in MODES}
         measured = {mode: measure(modes[mode], mode == "thinking") for mode in MODES}
         measured["rewards"] = {mode: [int(r.correct) for r in modes[mode]] for mode in MODES}
         path.write_text(json.dumps(measured))
     measured = json.loads(path.read_text())
-    print(f"\n| {folder.parent.name}/{folder.name} | thinking | thinking-free |\n|---|---|---|")
-    for name in measured["thinking"]:
-        scale = 1 if name in ("tokens", "passes") else 100
+    title = f"{folder.parent.name}/{folder.name}, {name}"
+    print(f"\n| {title} | thinking | thinking-free |\n|---|---|---|")
+    for what in measured["thinking"]:
+        scale = 1 if what in ("tokens", "passes") else 100
         unit = "" if scale == 1 else " %"
-        pairs = [measured[mode][name] for mode in MODES]
+        pairs = [measured[mode][what] for mode in MODES]
         cells = [f"{scale * mean:.1f} ± {scale * error:.1f}{unit}" for mean, error in pairs]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {what} | {' | '.join(cells)} |")
 
 
 def print_verification(folder, size=8):
@@ -203,14 +205,16 @@ def main():
     model = FOLDER / args.design
     if not model.exists():
         make_model(args.design, args.steps, model)
-    measure_folder(model)
+    measured = [model]
     if args.rl:
         run = FOLDER / f"{args.design}-{args.rl}-{args.seed}"
         if not run.exists():
             train(args.rl, args.seed, model, run)
         print_verification(run)
-        for stage in sorted(run.glob("stage?")):
-            measure_folder(stage)
+        measured += sorted(run.glob("stage?"))
+    for folder in measured:
+        measure_folder(folder, "validation", load_split("validation"))
+        measure_folder(folder, "hard", hard_problems())
 
 
 if __name__ == "__main__":
