@@ -52,10 +52,8 @@ METHODS = {
     "multistage": {**RL, "recipe": "multistage", **STEPS},
     "last": {"recipe": "tfpi", "budgets": "160", "steps": 72},
     "last-two": {"recipe": "tfpi", "budgets": "112,160", "steps": 36},
-    # Flat groups drawn again, as DAPO does; 15 steps cost what 24 do without.
-    "draws": {"recipe": "tfpi", **STEPS, "snapshot_every": 0, "draws": 3},
-    "draws-15": {"recipe": "tfpi", "steps": 15, "draws": 3},
-    "hot": {"recipe": "tfpi", **STEPS, "snapshot_every": 0, "temperature": 1.4},  # as Polaris
+    # Others drawn for flat groups, as DAPO does; 15 steps cost what 24 do without.
+    "draws": {"recipe": "tfpi", "steps": 15, "draws": 3},
     "no-story": {"recipe": "tfpi", **STEPS, "snapshot_every": 0, "data": str(NO_STORY)},
     "auto": {"recipe": "tfpi"},  # the main job: stages end by themselves
 }

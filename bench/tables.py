@@ -190,9 +190,7 @@ def print_stages(folder):
         ("the last alone", "last", "stage1"),
         ("multi-stage direct RL", "multistage", "stage3"),
         ("TFPI, stages that end by themselves", "auto", "stage3"),
-        ("TFPI, flat groups drawn again", "draws", "stage3"),
-        ("the same, 15 steps a stage", "draws-15", "stage3"),
-        ("TFPI, trained at temperature 1.4", "hot", "stage3"),
+        ("TFPI, others drawn for flat groups, 15 steps a stage", "draws", "stage3"),
     ]
     rows = []
     for label, method, name in methods:
