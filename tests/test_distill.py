@@ -427,7 +427,13 @@ def test_the_seed_decides_weights_tokenizer_and_traces(small, monkeypatch):
 def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     """Seed and steps that were given, and the measured table, beside model and tokenizer."""
     seen = []
-    monkeypatch.setattr(distill, "distill", lambda args: seen.append(args) or (*small[:2], 7))
+
+    def pretend(args, keep):
+        seen.append(args)
+        keep(*small[:2], 7)
+        return *small[:2], 7
+
+    monkeypatch.setattr(distill, "distill", pretend)
     monkeypatch.setattr(distill, "measure", lambda *args: "THE TABLE")
     clock = iter([1000.0, 1000.0 + 13 * 60])
     monkeypatch.setattr(distill, "time", SimpleNamespace(monotonic=lambda: next(clock)))
