@@ -205,16 +205,17 @@ def main():
     model = FOLDER / args.design
     if not model.exists():
         make_model(args.design, args.steps, model)
-    measured = [model]
+    folders = [model]
     if args.rl:
         run = FOLDER / f"{args.design}-{args.rl}-{args.seed}"
         if not run.exists():
             train(args.rl, args.seed, model, run)
         print_verification(run)
-        measured += sorted(run.glob("stage?"))
-    for folder in measured:
-        measure_folder(folder, "validation", load_split("validation"))
-        measure_folder(folder, "hard", hard_problems())
+        folders += sorted(run.glob("stage?"))
+    sets = {"validation": load_split("validation"), "hard": hard_problems()}
+    for folder in folders:
+        for name, problems in sets.items():
+            measure_folder(folder, name, problems)
 
 
 if __name__ == "__main__":
