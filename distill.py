@@ -29,11 +29,14 @@ from transformers.utils import logging
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
 from problems import load_split
+from support import ranks
 from support.arithmetic import FAMILIES, draw_problem
 from support.config import PRESETS, Config
 from support.files import fill_folder, new_folder, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
+from support.offload import gradients
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
+from support.plan import share_work
 from support.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_tokenizer
 from support.teacher import write_trace
 from support.terminal import calm_streams, say, visible
@@ -59,6 +62,7 @@ PRETRAINED = {
     "samples": 1,
 }
 BOUNDS = {"steps": (1, LARGEST), "seed": (0, LARGEST_SEED), "lr": (SMALLEST, 10.0)}
+BOUNDS["ranks"] = (0, 1024)
 SAVE_EVERY = 100  # steps, after which the model is kept: a killed process loses no more
 PARTS = 6  # one operation in the first of so many parts of SFT, up to two in the second, then three
 
@@ -158,17 +162,27 @@ def sft(model, batches, steps, lr):
         scale = min(1, (step + 1) / warmup) * cosine
         for group in optimizer.param_groups:
             group["lr"] = lr * scale
-        # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
-        hidden = forward_hidden(model, input_ids[:, :-1].to(model.device))  # (B, T - 1, H)
-        targets = labels[:, 1:].to(model.device)
-        learnt = targets != -100
-        logits = model.get_output_embeddings()(hidden[learnt])  # (N, V): of no prompt, of no pad
-        loss = F.cross_entropy(logits.float(), targets[learnt])
         optimizer.zero_grad()
-        loss.backward()
+        loss = torch.zeros((), device=model.device)
+        if len(own_ids := ranks.part(input_ids)):
+            count = (labels[:, 1:] != -100).sum().item()  # of all ranks: pitfall: accumulation
+            loss = sft_loss(model, own_ids, ranks.part(labels)) / count
+            loss.backward()
+        loss = loss.detach()
+        ranks.add_up([loss, *gradients(optimizer, all_of_them=ranks.size() > 1)])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         yield loss.item()
+
+
+def sft_loss(model, input_ids, labels):
+    """The sum of cross-entropies over the learnt tokens of a batch (B, T)."""
+    # Right padding under a causal mask: no real token sees a pad, so no mask is needed.
+    hidden = forward_hidden(model, input_ids[:, :-1].to(model.device))  # (B, T - 1, H)
+    targets = labels[:, 1:].to(model.device)
+    learnt = targets != -100
+    logits = model.get_output_embeddings()(hidden[learnt])  # (N, V): of no prompt, of no pad
+    return F.cross_entropy(logits.float(), targets[learnt], reduction="sum")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -215,12 +229,14 @@ def start_model(source, seed):
     return model, tokenizer
 
 
-def distill(args, keep):
+def distill(args, keep, command=()):
     """(model, tokenizer, steps done). Ctrl-C ends SFT early.
 
-    keep(model, tokenizer, steps done) is called every SAVE_EVERY steps, and at the end.
+    keep(model, tokenizer, steps done) is called every SAVE_EVERY steps, and at the end. command:
+    what starts other ranks.
     """
     model, tokenizer = start_model(args.model, args.seed)
+    share_work(model, args, command)
     options = {"tokens": args.tokens, "pool": args.pool, "instruction": args.instruction}
     batches = draw_batches(tokenizer, args.steps, args.seed, **options)
     losses = sft(model, batches, args.steps, args.lr)
@@ -245,6 +261,7 @@ def parse_arguments(argv):
     add = parser.add_argument
     add("--model", default="", help="a folder or hub id to go on from; without it, from nothing")
     add("--out", help="folder to write; without it, runs/distilled or the next free name")
+    add("--ranks", type=int, default=0, help="processes that share the work; 0: one a core")
     add("--seed", type=int, default=0, help="seed of weights, problems and traces (default: 0)")
     for name, what in (("steps", "SFT steps"), ("lr", "peak learning rate")):
         defaults = f"(default: {SMALL[name]}; with --model {PRETRAINED[name]})"
@@ -257,7 +274,8 @@ def settle(args):
     check_options(args, BOUNDS)
     defaults = PRETRAINED if args.model else SMALL
     given = {name: value for name, value in vars(args).items() if value is not None}
-    return argparse.Namespace(**{"out": None} | defaults | given)
+    machine = {"out": None, "device": default_device(), "threads": 0}
+    return argparse.Namespace(**machine | defaults | given)
 
 
 def main(argv=None):
@@ -267,7 +285,9 @@ def main(argv=None):
     logging.disable_progress_bar()  # transformers' own, of loading and saving
     torch.set_flush_denormal(True)
     kept = ""
+    command = [__file__, *(sys.argv[1:] if argv is None else argv)]
 
+    @ranks.rank_0_alone
     def keep(model, tokenizer, done):
         nonlocal kept
         fill_folder(out, lambda folder: save(model, tokenizer, folder))
@@ -275,17 +295,21 @@ def main(argv=None):
 
     try:
         args = settle(args)
-        out = new_folder(args.out, "runs/distilled")
-        with try_folder(out):
-            started = time.monotonic()
-            model, tokenizer, done = distill(args, keep)
-            if done < args.steps:
-                raise KeyboardInterrupt
-            minutes = (time.monotonic() - started) / 60
-            numbers = vars(args) | {"parameters": model.num_parameters() / 1e6, "minutes": minutes}
-            table = measure(model, tokenizer, args)
-            card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
-            fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
+        with ranks.group():
+            if ranks.follows():
+                return measure(*distill(args, keep)[:2], args)
+            out = new_folder(args.out, "runs/distilled")
+            with try_folder(out):
+                started = time.monotonic()
+                model, tokenizer, done = distill(args, keep, command)
+                if done < args.steps:
+                    raise KeyboardInterrupt
+                minutes = (time.monotonic() - started) / 60
+                numbers = vars(args) | {"parameters": model.num_parameters() / 1e6}
+                numbers |= {"minutes": minutes}
+                table = measure(model, tokenizer, args)
+                card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
+                fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
         return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
     except (ValueError, OSError, MemoryError) as error:
         reason = str(error)

@@ -23,14 +23,15 @@ from transformers.utils import logging
 
 from problems import Problem, drop_copies, load_problems, load_split
 from reward import extract_answer, grade
-from rollout import generate, stream_seed
+from rollout import Rollout, generate, stream_seed
+from support import ranks
 from support.config import MODES, Config, find_settings
 from support.disk import write_json
 from support.eval_options import check_arguments, parse_arguments
 from support.files import new_file
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_request, load_model
-from support.plan import fit_budgets
+from support.plan import fit_budgets, share_work
 from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
@@ -51,36 +52,49 @@ THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
 
 @memory_advice("sampling", "Lower --slots, or the budget.")
-def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, **options):
+def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, slots=256, **options):
     """Samples responses to each prompt (text) and grades them: a list of groups, one a prompt.
 
     A group is a list of `samples` rollouts, with text, reward and whether they are correct. golds:
-    the right answers, one a prompt. label: what the progress bar says. options are those of
-    rollout.generate. Training and evaluation both come through here, so they sample in the same
-    precision and grade alike.
+    the right answers, one a prompt. label: what the progress bar says. slots: responses at once, of
+    all ranks together; options are rollout.generate's. Training and evaluation both come through
+    here, so they sample in the same precision and grade alike.
     """
-    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    bar = tqdm(total=len(prompts) * samples, desc=label, unit="", leave=False, disable=None)
+    mine = range(ranks.rank(), len(prompts), ranks.size())  # other ranks have the other prompts
+    encoded = [tokenizer(prompts[i], add_special_tokens=False)["input_ids"] for i in mine]
+    bar = tqdm(total=len(mine) * samples, desc=label, unit="", leave=False, disable=None)
     with bar, autocast(model):
         rollouts = generate(
             model,
             encoded,
             samples=samples,
+            numbers=mine,
+            slots=max(1, slots // ranks.size()),
             progress=lambda drawn, ended: bar.update(ended),
             **options,
         )
-    if not all(math.isfinite(sum(rollout.logprobs)) for rollout in rollouts):
+    groups = [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
+    for i, group in zip(mine, groups):
+        for rollout in group:
+            rollout.text = response_text(tokenizer, prompts[i], rollout)
+            rollout.gold = golds[i]
+            rollout.correct, rollout.reward = grade(rollout.text, golds[i])
+    groups = gather_groups(groups, len(prompts))
+    if not all(math.isfinite(sum(rollout.logprobs)) for group in groups for rollout in group):
         raise ModelError(
             "the model's outputs are not finite any more, so there is nothing to sample from. Go "
             "on from an earlier checkpoint, with a lower --lr."
         )
-    groups = [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
-    for prompt, gold, group in zip(prompts, golds, groups):
-        for rollout in group:
-            rollout.text = response_text(tokenizer, prompt, rollout)
-            rollout.gold = gold
-            rollout.correct, rollout.reward = grade(rollout.text, gold)
     return groups
+
+
+def gather_groups(groups, count):
+    """All ranks' groups, in the order of the `count` prompts, from this rank's."""
+    if ranks.size() == 1:
+        return groups
+    parts = ranks.gather([[vars(rollout) for rollout in group] for group in groups])
+    ordered = [parts[i % ranks.size()][i // ranks.size()] for i in range(count)]
+    return [[Rollout(**values) for values in group] for group in ordered]
 
 
 def leave_out_long(model, tokenizer, problems, instruction, wanted):
@@ -92,13 +106,21 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
     context = getattr(model.config, "max_position_embeddings", None) or math.inf
     kept = problems
     for thinking, budget in wanted:
-        prompts = render_all(tokenizer, kept, instruction, thinking)
+        # No token has less than a byte, so that few problems have to be counted in tokens.
+        [empty] = render_all(tokenizer, [Problem("", "")], instruction, thinking)
+        room = context - budget - len(empty.encode())
+        sizes = [len(p.problem.encode()) for p in kept]
+        room = min(room, max(sizes) - 1)
+        asked = [p for p, size in zip(kept, sizes) if size > room]
+        prompts = render_all(tokenizer, asked, instruction, thinking)
         encoded = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        fits = [len(ids) + budget <= context for ids in encoded]
-        if 2 * sum(fits) < len(problems):
-            fits = [True] * len(kept)
-        check_request(model, [ids for ids, fit in zip(encoded, fits) if fit], budget, 1.0)
-        kept = [problem for problem, fit in zip(kept, fits) if fit]
+        fitting = [ids for ids in encoded if len(ids) + budget <= context]
+        long = {id(p) for p, ids in zip(asked, encoded) if len(ids) + budget > context}
+        if 2 * (len(kept) - len(long)) < len(problems):
+            long = set()
+            fitting = encoded
+        check_request(model, fitting or [[0]], budget, 1.0)
+        kept = [p for p in kept if id(p) not in long]
     if len(kept) < len(problems):
         first = next(p for p, other in zip(problems, [*kept, None]) if p is not other)
         say(
@@ -215,6 +237,7 @@ def evaluate_both(run, name):
         "flops": state.flops,
     }
     problems = run.test[: config.eval_problems]
+    ranks.check_alike(run.model)
     firsts = {}
     for mode in MODES:
         thinking = mode == "thinking"
@@ -253,19 +276,22 @@ def find_problems(args):
     return problems[: args.problems]
 
 
-def evaluate_folder(args):
+def evaluate_folder(args, command):
     """Evaluates the model that the arguments name, and prints it: all that --json writes.
 
-    With --ask it measures nothing.
+    With --ask it measures nothing. command: what starts other ranks.
     """
     settings = find_settings(args.model)
     source = settings.pop("model")
     config = Config(**(settings | {"model": args.model}))
     if args.temperature is None:
         args.temperature = config.temperature
+    if args.ask:
+        args.ranks = 1  # for one prompt
     modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
     problems = find_problems(args)
     model, tokenizer, stop_ids = load_model(source, args.device)
+    share_work(model, args, command)
     check_prompts(tokenizer)
     say("\n".join(describe_prompts(tokenizer, stop_ids)))
     if not args.budget:
@@ -275,16 +301,9 @@ def evaluate_folder(args):
     wanted = [(mode == "thinking", args.budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
     golds = [p.answer for p in problems]
-    options = {
-        "samples": args.k,
-        "max_new_tokens": args.budget,
-        "stop_ids": stop_ids,
-        "temperature": args.temperature,
-        "top_k": args.top_k,
-        "top_p": args.top_p,
-        "seed": args.seed,
-        "slots": args.slots,
-    }
+    names = ("temperature", "top_k", "top_p", "seed", "slots")
+    options = {name: getattr(args, name) for name in names}
+    options |= {"samples": args.k, "max_new_tokens": args.budget, "stop_ids": stop_ids}
     measured = {"options": vars(args) | {"instruction": config.instruction}}
     firsts = {}
     for mode in modes:
@@ -309,10 +328,12 @@ def main(argv=None):
     calm_streams()
     args = parse_arguments(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading
+    command = [__file__, *(sys.argv[1:] if argv is None else argv)]
+    writes = args.json and not ranks.follows()
     try:
         check_arguments(args)
-        with new_file(args.json, "--json") if args.json else nullcontext() as path:
-            measured = evaluate_folder(args)
+        with ranks.group(), new_file(args.json, "--json") if writes else nullcontext() as path:
+            measured = evaluate_folder(args, command)
             if path:
                 write_json(path, measured)
     except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors

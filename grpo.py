@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, token_logprobs
+from support import ranks
 from support.memory import memory_advice
 from support.model import autocast
 from support.offload import gradients, loss_scale, lower_scale
@@ -146,6 +147,7 @@ def update(model, optimizer, rollouts, config, budget=None):
             minibatch = [rollouts[i] for i in indices]
             scale = loss_scale(optimizer)
             metrics = accumulate_gradient(model, minibatch, config, budget, scale)
+        ranks.add_up(gradients(optimizer, all_of_them=ranks.size() > 1))
         metrics["grad_norm"] = clip_gradients(gradients(optimizer)).item()
         if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
             optimizer.step()
@@ -169,14 +171,17 @@ def clip_gradients(gradients):
 
 
 def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
-    """Makes the gradient of one minibatch's loss, micro-batch by micro-batch: a dict of metrics.
+    """Makes this rank's part of the gradient of one minibatch's loss, micro-batch by micro-batch.
 
-    scale: what the loss is multiplied with, where its gradient would be too small for fp16.
+    Returns a dict of metrics, of the whole minibatch. scale: what the loss is multiplied with,
+    where its gradient would be too small for fp16.
     """
     lengths = [len(rollout.response_ids) for rollout in minibatch]
     weights = (scale * token_weights(lengths, config.normalizer, budget)).split(lengths)
-    share_prompts = sharing_pays(minibatch, config.micro_tokens)
-    prompts = SharedPrompts(model, minibatch) if share_prompts else None
+    weighted = ranks.part(list(zip(minibatch, weights)))
+    own = [rollout for rollout, _ in weighted]
+    share_prompts = bool(own) and sharing_pays(own, config.micro_tokens)
+    prompts = SharedPrompts(model, own) if share_prompts else None
     find_states = prompts.states_after_prompts if prompts else partial(response_states, model)
 
     def padded_length(item):
@@ -187,9 +192,8 @@ def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
         "loss": 0.0,
         "clipped": 0.0,
         "logprob_gap": 0.0,
-        "shared_prompts": float(share_prompts),
+        "shared_prompts": share_prompts / ranks.size(),
     }
-    weighted = list(zip(minibatch, weights))
     for batch in micro_batches(weighted, padded_length, config.micro_tokens):
         rollouts = [rollout for rollout, _ in batch]
         hidden, tokens = find_states(rollouts)
@@ -203,7 +207,9 @@ def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
         metrics["logprob_gap"] += share * gap.item()
     if prompts:
         prompts.backward()
-    return metrics
+    totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
+    ranks.add_up([totals])
+    return dict(zip(metrics, totals.tolist()))
 
 
 def batch_loss(model, hidden, tokens, rollouts, weights, config):
@@ -247,9 +253,9 @@ def sampler_gap(model, rollouts, temperature):
 
 def micro_batches(items, size_of, tokens):
     """Lists of items, sorted by size; a list's length times its largest stays within `tokens`."""
-    batches = [[]]
+    batches = []
     for item in sorted(items, key=size_of):
-        if batches[-1] and size_of(item) * (len(batches[-1]) + 1) > tokens:
+        if not batches or size_of(item) * (len(batches[-1]) + 1) > tokens:
             batches.append([])
         batches[-1].append(item)
     return batches

@@ -135,15 +135,15 @@ class Sampler:
     A row serves one request: sample s of prompt p has number p * samples + s.
     """
 
-    def __init__(self, model, prompts, max_new_tokens, stop_ids, draw, seed, samples, slots, pages):
+    def __init__(self, model, prompts, budget, stop_ids, draw, streams, samples, slots, pages):
         self.model = model
         self.project = model.get_output_embeddings()  # logits (B, V) of last states (B, H)
         self.device = model.device
         self.prompts = prompts
         self.samples = samples
-        self.budget = max_new_tokens
+        self.budget = budget
         self.draw = draw  # tokens (B,) and log-probs (B,) from logits (B, V) and uniforms (B,)
-        self.seed = seed
+        self.streams = streams  # the key of each request's random stream
         self.stops = torch.tensor(sorted(stop_ids), device=self.device)
         requests = len(prompts) * samples
         groups = np.arange(requests).reshape(-1, samples).tolist()
@@ -214,8 +214,8 @@ class Sampler:
         self.written[rows] = torch.tensor([entering[i].written for i in source], device=self.device)
         source = torch.from_numpy(source).to(self.device)
         self.position[rows] = ends[source] - 1
-        drawn = np.stack([draw_uniforms(self.seed, i, self.budget) for i in requests])
-        self.uniforms[rows] = torch.from_numpy(drawn).to(self.device)
+        drawn = [draw_uniforms(*self.streams[i], self.budget) for i in requests]
+        self.uniforms[rows] = torch.from_numpy(np.stack(drawn)).to(self.device)
         return self.record(first, logits[source])
 
     def prefill(self, sequences):
@@ -293,13 +293,12 @@ class Sampler:
         """All requests' rollouts, in the order of the requests."""
         tokens = self.tokens.cpu().numpy()
         logprobs = self.logprobs.cpu().numpy()
-        finished = self.finished.tolist()
         found = []
-        for i, length in enumerate(self.lengths.tolist()):
+        for i, (length, finished) in enumerate(zip(self.lengths.tolist(), self.finished.tolist())):
             prompt = array("i", self.prompts[i // self.samples])
             response = array("i", tokens[i, :length].tobytes())
             own = array("f", logprobs[i, :length].tobytes())
-            found.append(Rollout(prompt, response, own, finished[i]))
+            found.append(Rollout(prompt, response, own, finished))
         return found
 
 
@@ -315,18 +314,19 @@ def generate(
     top_p=1.0,
     seed=0,
     samples=1,
+    numbers=None,
     slots=256,
     keys=None,
-    progress=None,
+    progress=lambda drawn, ended: None,
 ):
     """Samples `samples` responses to each prompt: list[Rollout], prompt by prompt.
 
     Group g is [g * samples:(g + 1) * samples]. prompts: lists of token ids. stop_ids: every id that
     ends a response (a model may have several; the sampler, the loss mask and the `finished` flag
-    share this one set). At most `slots` responses are written at once, and the keys of at most
-    `keys` tokens are kept; of as many as a GPU has memory for, if that is not given. progress, if
-    given, is called with the numbers of new tokens and finished responses after each step. Raises
-    ValueError for a request that cannot be served.
+    share this one set). numbers: the prompts' among all that are asked here and elsewhere; random
+    streams go by them. At most `slots` responses are written at once, and the keys of at most
+    `keys` tokens are kept (None: of as many as there is memory for). progress is called with the
+    numbers of new tokens and ended responses. Raises ValueError for what cannot be served.
     """
     if not prompts:
         return []
@@ -340,11 +340,11 @@ def generate(
     # A prompt's rows move in together. Where they are too many, it is run again for each part.
     at_once = min(slots, pages // count_pages(min(prompt + PAGE, longest)))
     part = max(n for n in range(1, samples + 1) if samples % n == 0 and n <= at_once)
+    numbers = numbers or range(len(prompts))
+    streams = [(seed, number * samples + i) for number in numbers for i in range(samples)]
     prompts = [prompt for prompt in prompts for _ in range(samples // part)]
     draw = partial(sample_tokens, temperature=temperature, top_k=top_k, top_p=top_p)
-    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, seed, part, slots, pages)
+    sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, streams, part, slots, pages)
     while sampler.live or sampler.queue:
-        drawn, ended = sampler.step()
-        if progress:
-            progress(drawn, ended)
+        progress(*sampler.step())
     return sampler.rollouts()

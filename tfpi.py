@@ -37,12 +37,13 @@ from eval import (
 from grpo import dynamic_sampling, is_flat, sampler_gap, set_advantages, update
 from problems import load_data, take_problems
 from rollout import stream_seed
+from support import ranks
 from support.config import parse_arguments
 from support.forecast import show_plan
 from support.model import ModelError
 from support.report import describe, report
 from support.run import signals
-from support.start import new_run, resumed_run
+from support.start import joined_run, new_run, resumed_run
 from support.terminal import calm_streams, paste, visible
 from thinkfree import check_prompts, describe_prompts, render_all
 
@@ -85,7 +86,7 @@ def train_step(run, stage):
 def train_stage(run, stage):
     """Trains until the stage is over, or the user asks to stop."""
     with run.progress(stage):
-        while not (run.stop or is_over(run.config, run.state)):
+        while not (run.stops() or is_over(run.config, run.state)):
             groups, metrics = train_step(run, stage)
             run.state.since_validation.append(metrics["truncated"])
             if run.state.stage_step % run.config.validate_every == 0:
@@ -100,7 +101,7 @@ def train(run):
         run.save_checkpoint()
     for stage in stages(run.config)[run.state.stage :]:
         train_stage(run, stage)
-        if run.stop:
+        if run.stopped:
             return False
         run.say(f"{stage.name} is over after {run.state.stage_step} steps.")
         run.save_model(stage.name)
@@ -265,11 +266,14 @@ def main(argv=None):
     torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
     run = None
     try:
-        with signals(lambda: run.ask_to_stop() if run else None):
+        with signals(lambda: run.ask_to_stop() if run else None), ranks.group():
             if todo.plan:
                 return show_plan(given, todo.memory)
             make_run = resumed_run if todo.resume else new_run
-            run = make_run(given, load_data, check_run)
+            if ranks.follows():
+                make_run = joined_run
+            start = partial(ranks.start, [__file__, *(sys.argv[1:] if argv is None else argv)])
+            run = make_run(given, load_data, check_run, start)
             describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))
             if run.state.stage == len(stages(run.config)):
                 print("This run is over. To train longer, start another from its last stage.")

@@ -61,8 +61,8 @@ BUGS = {
         "all samples of a prompt share one random stream",
         9,
         "rollout.py",
-        "draw_uniforms(self.seed, i, self.budget) for i in requests",
-        "draw_uniforms(self.seed, i // self.samples, self.budget) for i in requests",
+        "draw_uniforms(*self.streams[i], self.budget) for i in requests",
+        "draw_uniforms(*self.streams[i // self.samples], self.budget) for i in requests",
     ),
     "rate": Bug(
         "the learning rate is thirty times too large",

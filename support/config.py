@@ -125,9 +125,18 @@ class Config:
     )
     minibatches: int = option(1, "optimizer steps a batch")
 
-    slots: int = option(
-        256, "responses sampled at once, at most; fewer where memory is short", heading="memory"
+    ranks: int = option(
+        0,
+        "processes that share the work; 0: one a core (on CUDA one a card), fewer where memory is "
+        "short",
+        least=0,
+        most=1024,
+        heading="the machine",
     )
+    threads: int = option(
+        0, "threads of each of them; 0: one, more where cores are left over", least=0, most=1024
+    )
+    slots: int = option(256, "responses sampled at once, at most; fewer where memory is short")
     micro_tokens: int = option(
         16384, "padded tokens through the model at once in an update; lower it when memory runs out"
     )
@@ -234,7 +243,8 @@ def find_settings(model):
         saved = asdict(read_json(folder.parent / "config.json", Config))
         # Not what told that run where and how to go, nor what its machine had room for.
         saved |= {"model": model, "out": "", "recipe": "tfpi", "steps": 0, "device": ""}
-        return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}
+        saved |= {"recompute": "auto", "offload": "auto", "dtype": "auto"}
+        return saved | {"ranks": 0, "threads": 0}
     return {"model": model}
 
 

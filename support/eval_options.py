@@ -50,17 +50,18 @@ def parse_arguments(argv):
         default=256,
         help="responses sampled at once; lower it when memory runs out",
     )
+    add("--ranks", type=int, default=0, help="processes that share the work; 0: one a core")
     add("--device", default=default_device(), help="cpu, cuda or mps")
     add("--show", type=int, default=0, help="print the first responses to so many problems")
     add("--ask", help="a question of your own: print an answer in each mode, and measure nothing")
     add("--json", help="write all results to this file, which must not exist yet")
-    return parser.parse_args(argv)
+    return argparse.Namespace(**vars(parser.parse_args(argv)), threads=0)
 
 
 def check_arguments(args):
     """Raises ValueError, naming the option, for values that nothing can be measured with."""
     counts = dict.fromkeys(("problems", "slots", "budget"), (1, LARGEST))
-    counts |= dict.fromkeys(("show", "top_k"), (0, LARGEST))
+    counts |= dict.fromkeys(("show", "top_k"), (0, LARGEST)) | {"ranks": (0, 1024)}
     counts |= {"k": (1, MOST_SAMPLES), "seed": (0, LARGEST_SEED)}
     check_options(args, counts | {"top_p": (SMALLEST, 1.0)})
     if args.temperature:

@@ -111,12 +111,12 @@ def describe_times(plan, config):
     return lines
 
 
-def describe_start(plan):
+def describe_start(plan, config):
     """The plan in a line; on a GPU in more."""
     most = max(sum(plan.sampling().values()), sum(plan.updating().values()))
     line = f"memory, by the plan: at most {most / GB:.1f} of {plan.memory / GB:.0f} GB"
     if not plan.on_gpu:
-        return [line]
+        return [f"{line} for each of {config.ranks} ranks of {config.threads} thread(s)"]
     return [f"{line}; {plan.choice.name}", *(more.strip() for more in describe_memory(plan))]
 
 

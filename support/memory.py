@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from support import ranks
+
 FREE = 0.1  # of what is free, left to the allocator
 PREFILL = 8192  # tokens of prompts that run at once; a longer one runs alone
 
@@ -17,13 +19,13 @@ def machine_memory():
 def keys_that_fit(model, slots, length):
     """Of how many tokens there is room for keys and values, beside all else that sampling takes.
 
-    slots: responses at once; length: tokens of the longest. Off a GPU half of the machine's memory,
-    whatever else is in it, so that a run is the same when it is done again.
+    slots: responses at once; length: tokens of the longest. Off a GPU a rank's share of half of the
+    machine's memory, whatever else is in it, so that a run is the same when it is done again.
     """
     size = model.dtype.itemsize
     one = key_numbers(model.config) * size
     if model.device.type != "cuda":
-        return machine_memory() / 2 / one
+        return machine_memory() / 2 / ranks.size() / one
     free, _ = torch.cuda.mem_get_info(model.device)
     # What PyTorch has and does not use.
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)

@@ -73,6 +73,13 @@ class HostAdamW(torch.optim.AdamW):
             self.sums[index] = torch.zeros_like(gradient, dtype=torch.float32)
         self.sums[index].add_(gradient, alpha=1 / self.loss_scale)
 
+    def fill_sums(self):
+        """Zeros for the sums that are not there yet."""
+        for index, weight in enumerate(self.weights):
+            if self.sums[index] is None:
+                device = self.sums_device
+                self.sums[index] = torch.zeros_like(weight, dtype=torch.float32, device=device)
+
     @torch.no_grad()
     def step(self):
         masters = self.param_groups[0]["params"]
@@ -95,13 +102,20 @@ def to_host(tensor):
     return there.copy_(tensor)
 
 
-def gradients(optimizer):
-    """The gradients of an optimizer's parameters in fp32, wherever they are added up: a list."""
+def gradients(optimizer, all_of_them=False):
+    """The gradients of an optimizer's parameters in fp32, wherever they are added up: a list.
+
+    all_of_them: zeros for those that are not there, since another rank may have them.
+    """
     if isinstance(optimizer, HostAdamW):
-        found = optimizer.sums
-    else:
-        found = [parameter.grad for parameter in optimizer.param_groups[0]["params"]]
-    return [gradient for gradient in found if gradient is not None]
+        if all_of_them:
+            optimizer.fill_sums()
+        return [total for total in optimizer.sums if total is not None]
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter in parameters:
+        if all_of_them and parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def loss_scale(optimizer):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from transformers import AutoConfig
 
+from support import ranks
 from support.config import find_settings
 from support.memory import FREE, PREFILL, logit_bytes, machine_memory
 from support.model import PROMPT, default_device, find_context, room_for_budget
@@ -240,6 +241,38 @@ def settle_memory(config, model):
     config.recompute = plan.choice.recompute
     config.offload = plan.choice.offload
     return plan
+
+
+def settle_ranks(options, needed):
+    """Puts how many ranks there are, and threads of each, in the place of 0.
+
+    options: with device, ranks and threads; needed: bytes that one rank takes. On a CPU one rank of
+    one thread a core, as long as half of the machine's memory has room for all; else fewer, with
+    the cores that are left over as threads. On CUDA one rank a card.
+    """
+    device = torch.device(options.device or default_device())
+    threads = cores = ranks.cores()
+    if device.type == "cpu":
+        most = min(cores, ranks.MOST)
+        best = max(1, min(most, int(machine_memory() / 2 / needed)))
+        threads = 1 if options.ranks or best == most else cores // best
+    else:
+        best = torch.cuda.device_count() if device == torch.device("cuda") else 1
+    options.ranks = options.ranks or best
+    options.threads = options.threads or threads
+
+
+def share_work(model, options, command):
+    """Starts and joins the other ranks, which run the same command; model: loaded, to be copied.
+
+    options: with device, ranks and threads, of which 0 is settled. In another rank only joins.
+    """
+    if not ranks.follows():
+        settle_ranks(options, 4 * sum(p.nbytes for p in model.parameters()))
+        ranks.start(command, options.ranks, options.threads)
+    ranks.join()
+    model.to(ranks.own_device(options.device or default_device()))
+    ranks.check_alike(model)
 
 
 def fit_budgets(config, given, model):

@@ -4,6 +4,7 @@ from support.config import MODES
 from support.disk import write_json
 from support.offload import HostAdamW
 from support.page import write_page
+from support.ranks import rank_0_alone
 from support.terminal import visible
 
 
@@ -86,6 +87,7 @@ def format_row(name, mode, result):
     )
 
 
+@rank_0_alone
 def report(run):
     """Of a finished run: writes summary.json, prints its table, makes its figure and its page."""
     state = run.state

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from tqdm import tqdm
 
+from support import ranks
 from support.disk import (
     append_line,
     flush,
@@ -86,18 +87,21 @@ class Run:
     def __init__(self, config, folder, source, data, state=None):
         self.config = config
         self.folder = folder
+        self.source = source  # where the model was loaded from
         self.state = state or State()
         device = config.device or default_device()
         self.model, self.tokenizer, self.stop_ids = load_model(source, device, config.offload)
         recomputed_layers(self.model, config.recompute)  # or refused now, before any rollout
         self.state.dtype = self.state.dtype or self.model.file_dtype
         self.optimizer = make_optimizer(self.model, device, config)
+        self.data = data  # as it came
         self.train = data.train
         self.validation = data.validation
         self.test = data.test
         self.started = time.monotonic() - self.state.seconds
         self.plan = []  # lines on it, for the user
-        self.stop = False
+        self.asked_to_stop = False
+        self.stopped = False  # what the ranks have agreed on
         self.lock = None
         self.bar = None
 
@@ -107,13 +111,18 @@ class Run:
 
     def ask_to_stop(self):
         """Asks the run to end after its step or evaluation; False if it was asked before."""
-        if self.stop:
+        if self.asked_to_stop:
             return False
-        self.stop = True
+        self.asked_to_stop = True
         with suppress(OSError):  # the terminal may be gone, or whoever reads
             # Not print: a signal may come in the middle of one, which cannot be entered twice.
             os.write(2, STOPPING)
         return True
+
+    def stops(self):
+        """Whether rank 0 was asked to stop: all ranks know it at the same step, or none does."""
+        self.stopped = ranks.tell(self.asked_to_stop)
+        return self.stopped
 
     # What a step leaves
 
@@ -154,6 +163,7 @@ class Run:
         if state.stage_step % self.config.save_every == 0:
             self.save_checkpoint()
 
+    @ranks.rank_0_alone
     def log(self, line):
         """Appends one step's metrics to metrics.jsonl."""
         path = self.folder / "metrics.jsonl"
@@ -178,6 +188,7 @@ class Run:
                 f"\nstep {state.step}, a sample {format_sample(self.tokenizer, groups[0][0])}\n"
             )
 
+    @ranks.rank_0_alone
     def keep_samples(self, name, shown):
         """Writes what report.html shows of an evaluation; without it, the run is as good."""
         try:
@@ -205,10 +216,12 @@ class Run:
 
     # Models and checkpoints
 
+    @ranks.rank_0_alone
     def save_model(self, name):
         """Writes the model as it is now into the run's folder, in the type that it came in."""
         write_folder(self.folder / name, lambda folder: save_model(self, folder, self.state.dtype))
 
+    @ranks.rank_0_alone
     def save_checkpoint(self):
         """Saves all that --resume needs; then removes the checkpoint before."""
         if not is_finite(self.model):

@@ -11,6 +11,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
+from support import ranks
 from support.config import FIXED, MODES, Config, check_config, find_settings, flag, make_config
 from support.disk import (
     check_manifest,
@@ -22,7 +25,8 @@ from support.disk import (
 )
 from support.files import flush, free_name
 from support.forecast import describe_start
-from support.plan import fit_budgets, read_config, settle_memory
+from support.model import default_device
+from support.plan import fit_budgets, read_config, settle_memory, settle_ranks
 from support.rows import absolute
 from support.run import Run, State, checkpoints
 
@@ -38,11 +42,12 @@ def run_folder(given):
     return Path(given.get("out") or Path("runs") / Path(given.get("model", "small")).resolve().name)
 
 
-def new_run(given, load_data, check=None):
+def new_run(given, load_data, check=None, start=None):
     """A run of the options given, in a folder of its own, which nobody has written to before.
 
     load_data(config.data) reads the problems (problems.Data). check(run) may refuse the run before
-    anything is written. Raises ValueError or OSError.
+    anything is written. start(ranks, threads), if given, starts the other ranks; without it this
+    process has all the work. Raises ValueError or OSError.
     """
     config, source = make_config(given)
     config.data = absolute(config.data)  # the run may be resumed from another folder
@@ -54,9 +59,10 @@ def new_run(given, load_data, check=None):
     data = load_data(config.data)
     model = read_config(source)
     lowered = fit_budgets(config, given, model)
-    plan = settle_memory(config, model)
+    plan = start_ranks(config, model, start)
     run = Run(config, folder, source, data)
-    run.plan = [lowered] * bool(lowered) + describe_start(plan)
+    run.plan = [lowered] * bool(lowered) + describe_start(plan, config)
+    hand_over(run)
     if check:
         check(run)
     try:
@@ -67,6 +73,55 @@ def new_run(given, load_data, check=None):
             f"cannot write to {folder} ({error.strerror or error}). "
             "Give --out a folder that can be made."
         ) from None
+    return run
+
+
+def start_ranks(config, model, start):
+    """Settles what is `auto` or 0 in the config, and starts the other ranks; the plan."""
+    plan = settle_memory(config, model)
+    if start:
+        settle_ranks(config, sum(plan.updating().values()))
+        start(config.ranks, config.threads)
+    else:
+        config.ranks = 1
+        config.threads = torch.get_num_threads()
+    return plan
+
+
+def hand_over(run):
+    """Tells the other ranks, which wait in joined_run, what rank 0's run is."""
+    ranks.join()
+    ranks.tell(
+        {
+            "config": asdict(run.config),
+            "folder": str(run.folder),
+            "source": str(run.source),
+            "data": DataMark(run.data.fingerprint()).sha256,
+            "state": asdict(run.state),
+        }
+    )
+    ranks.check_alike(run.model)
+
+
+def joined_run(given, load_data, check=None, start=None):
+    """The run of rank 0, as another rank has it: made of the same files, with the same checks.
+
+    Its arguments are new_run's; of `given` nothing is needed that rank 0 does not tell.
+    """
+    ranks.join()
+    told = ranks.tell()
+    config = Config(**told["config"])
+    config.device = ranks.own_device(config.device or default_device())
+    source = Path(told["source"])
+    data = load_data(config.data)
+    if data.fingerprint() != told["data"]:
+        raise ValueError(f"{config.data} has changed while the run began. Start it again.")
+    run = Run(config, Path(told["folder"]), str(source), data, State(**told["state"]))
+    if (source / "optimizer.safetensors").exists():
+        load_optimizer(run, source / "optimizer.safetensors")
+    ranks.check_alike(run.model)
+    if check:
+        check(run)
     return run
 
 
@@ -116,10 +171,10 @@ def resumed_config(given, folder):
     return saved, config
 
 
-def resumed_run(given, load_data, check=None):
+def resumed_run(given, load_data, check=None, start=None):
     """The run in --out from its newest whole checkpoint on, or from its start if it had none yet.
 
-    Options given again replace those of the run, but for FIXED ones. load_data and check are
+    Options given again replace those of the run, but for FIXED ones. load_data, check and start are
     new_run's.
     """
     folder = run_folder(given)
@@ -134,10 +189,16 @@ def resumed_run(given, load_data, check=None):
             "was."
         ) from None
     check_same_data(folder, config, data)
-    plan = settle_memory(config, read_config(find_settings(config.model)["model"]))
+    plan = start_ranks(config, read_config(find_settings(config.model)["model"]), start)
     run = load_checkpoint(config, folder, data)
-    run.plan = describe_start(plan)
+    run.plan = describe_start(plan, config)
     run.lock = locked
+    if saved.ranks and (config.ranks, config.threads) != (saved.ranks, saved.threads):
+        run.say(
+            f"the run in {folder} had {saved.ranks} ranks of {saved.threads} threads, and goes on "
+            f"with {config.ranks} of {config.threads}: sums round otherwise from here on."
+        )
+    hand_over(run)
     if check:
         check(run)
     if config != saved:

@@ -10,13 +10,14 @@ import transformers
 import problems
 import tfpi
 from rollout import Rollout
-from support import start
+from support import ranks, start
 from support.arithmetic import FIRST
 from support.config import find_settings
 from support.model import load_model
 
 THREADS = torch.get_num_threads()  # a user's
 torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
+ranks.THREADS = 1  # a command line starts no other ranks unless it is told to
 
 load_split = problems.load_split
 

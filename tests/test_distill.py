@@ -428,7 +428,7 @@ def test_the_card_says_how_the_model_was_made(small, tmp_path, monkeypatch):
     """Seed and steps that were given, and the measured table, beside model and tokenizer."""
     seen = []
 
-    def pretend(args, keep):
+    def pretend(args, keep, command):
         seen.append(args)
         keep(*small[:2], 7)
         return *small[:2], 7

@@ -229,7 +229,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(changes, offloaded, tmp_path, mon
     step = tfpi.train_step
 
     def last_step(run, stage):
-        run.stop = True
+        run.asked_to_stop = True
         return step(run, stage)
 
     with monkeypatch.context() as patch:

@@ -134,6 +134,7 @@ def test_a_run_from_a_stage_goes_on_with_its_settings(stage_of_another_run, tmp_
     assert torch.equal(flat_weights(run.model).cpu(), weights)
     own = {"model": folder, "out": out, "recipe": "tfpi", "steps": 0, "device": "", "prompts": 11}
     own |= {"recompute": "no", "offload": "no"}  # as the plan of a CPU has it
+    own |= {"ranks": 1, "threads": 1}
     small = PRESETS["small"]
     assert asdict(run.config) == asdict(Config(**(small | OTHER | own)))
 
@@ -178,11 +179,12 @@ def test_what_may_change_on_resume(small_run):
     changes |= dict(eps_low=0.1, eps_high=0.3, normalizer="grpo", minibatches=3, slots=9)
     changes |= dict(micro_tokens=99, recompute="yes", offload="yes", dtype="bf16")
     changes |= dict(save_every=8, snapshot_every=4)
+    machine = ("ranks", "threads")  # of what begins a run without others: always alone
     small_run.lock.close()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
     run.lock.close()
-    rest = {f.name: f.default for f in fields(Config) if f.name not in (*changes, "out")}
+    rest = {f.name: f.default for f in fields(Config) if f.name not in (*changes, *machine, "out")}
     for name in rest:
         other = {"recipe": "direct"}.get(name, type(rest[name])(77))
         with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} .*cannot change"):

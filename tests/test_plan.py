@@ -342,8 +342,8 @@ def test_flops_are_those_that_a_run_counts():
 
 
 def test_each_run_begins_with_its_plan():
-    plan, _ = plan_for("qwen3-4b", 80)
-    lines = describe_start(plan)
+    plan, config = plan_for("qwen3-4b", 80)
+    lines = describe_start(plan, config)
     assert lines[0].startswith("memory, by the plan: at most ") and "of 80 GB" in lines[0]
     assert [line.split(":")[0] for line in lines[1:]] == ["sampling", "updating", "host"]
 

@@ -148,7 +148,7 @@ def interrupt_after(run, steps):
     run.__class__ = type(
         "Interrupted",
         (type(run),),
-        {"stop": property(lambda self: self.state.step >= steps, lambda self, value: None)},
+        {"asked_to_stop": property(lambda self: self.state.step >= steps)},
     )
 
 
