@@ -280,8 +280,7 @@ class Sampler:
         self.cache.release(places)
         before = self.live
         self.live -= len(places)
-        gaps = [row for row in places if row < self.live]
-        if gaps:
+        if gaps := [row for row in places if row < self.live]:
             sources = sorted(set(range(self.live, before)) - set(places))
             self.cache.move(sources, gaps)
             self.keys[gaps] = self.keys[sources]
@@ -347,4 +346,5 @@ def generate(
         drawn, ended = sampler.step()
         if progress:
             progress(drawn, ended)
+    del sampler.next_logits  # a circle: all keys would stay until Python looks for circles
     return sampler.rollouts()

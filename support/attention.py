@@ -50,3 +50,5 @@ def attention(model, function):
         yield
     finally:
         model.config._attn_implementation = before
+        # What is registered stays alive, and an object's method keeps the object: all keys.
+        AttentionInterface.register("decode", None)
