@@ -280,8 +280,7 @@ class Sampler:
         self.cache.release(places)
         before = self.live
         self.live -= len(places)
-        gaps = [row for row in places if row < self.live]
-        if gaps:
+        if gaps := [row for row in places if row < self.live]:
             sources = sorted(set(range(self.live, before)) - set(places))
             self.cache.move(sources, gaps)
             self.keys[gaps] = self.keys[sources]
@@ -334,8 +333,7 @@ def generate(
     model.eval()
     prompt = max(map(len, prompts))
     longest = prompt + max_new_tokens
-    if keys is None:
-        keys = keys_that_fit(model, slots, longest)
+    keys = keys_that_fit(model, slots, longest) if keys is None else keys
     pages = fit_pages(keys, slots, longest)
     # A prompt's rows move in together. Where they are too many, it is run again for each part.
     at_once = min(slots, pages // count_pages(min(prompt + PAGE, longest)))
@@ -347,4 +345,5 @@ def generate(
     sampler = Sampler(model, prompts, max_new_tokens, stop_ids, draw, streams, part, slots, pages)
     while sampler.live or sampler.queue:
         progress(*sampler.step())
+    del sampler.next_logits  # a circle: all keys would stay until Python looks for circles
     return sampler.rollouts()

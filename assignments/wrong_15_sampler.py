@@ -10,6 +10,7 @@ HINTS = {
 
 SKIPPED = {
     "dropout is on in the sampler": "the grading tests' model has no dropout",
+    "a circle keeps the keys after a call": "how the project's own sampler is built",
 }
 
 MORE = []

@@ -8,7 +8,7 @@ gathered, nothing padded: every page is read once. Left out: a kernel of our own
 from contextlib import contextmanager
 
 import torch
-from transformers import AttentionInterface
+import transformers  # its attention is fetched when it is first asked for: half of its import
 
 
 def attend_pages(query, keys, values, mask, owner, table, scaling):
@@ -43,10 +43,12 @@ def product(a, b):
 @contextmanager
 def attention(model, function):
     """Within it, the model's layers call another attention function."""
-    AttentionInterface.register("decode", function)
+    transformers.AttentionInterface.register("decode", function)
     before = model.config._attn_implementation
     model.config._attn_implementation = "decode"
     try:
         yield
     finally:
         model.config._attn_implementation = before
+        # What is registered stays alive, and an object's method keeps the object: all keys.
+        transformers.AttentionInterface.register("decode", None)

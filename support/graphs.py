@@ -1,6 +1,7 @@
 """On CUDA, a decode step as one launch instead of hundreds, for which a small batch would wait."""
 
 import warnings
+from functools import partial
 
 import torch
 
@@ -43,7 +44,7 @@ class DecodeGraphs:
                 raise
             except RuntimeError as error:  # a model that waits for the device in its forward, say
                 warnings.warn(f"decoding without a CUDA graph, hence slower: {error}")
-                self.graphs[shape] = lambda: self.decode(*shape)
+                self.graphs[shape] = partial(self.decode, *shape)  # and no circle
         return self.graphs[shape]()[:rows]
 
 

@@ -1,11 +1,17 @@
 """What a user reads of a run: the plan before it, a line a step, and the table at its end."""
 
+import math
+import os
+from statistics import median
+
 from support.config import MODES
 from support.disk import write_json
 from support.offload import HostAdamW
 from support.page import write_page
 from support.ranks import rank_0_alone
 from support.terminal import visible
+
+SLOW = 5  # times as long as the median of a stage's steps: worth a word
 
 
 def step_line(metrics):
@@ -28,6 +34,22 @@ def find_trouble(metrics):
         left_out = f"{skipped} of {skipped + updates} updates left out"
         what = f"{left_out}, since loss or gradient was not finite"
     return f"{what}; {metrics['truncated']:.0%} of the responses were truncated."
+
+
+def find_delay(seconds, before):
+    """What to do about a step that took far longer than those before it, a list; else nothing.
+
+    Programs beside it are the usual reason: with one process a core, each of them makes all wait.
+    """
+    usual = median(before) if len(before) >= 5 else math.inf
+    if seconds < SLOW * usual:
+        return ""
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return (
+        f"it took {seconds:.1f} s, where {usual:.1f} are usual; the machine's load is {load} on "
+        f"{os.cpu_count()} cores. If other programs need the cores, close them or --resume with "
+        "fewer --ranks; if memory is short, lower --slots and --micro-tokens."
+    )
 
 
 def nothing_right(steps, metrics):

@@ -40,7 +40,7 @@ from support.memory import memory_advice
 from support.model import default_device, is_finite, load_model
 from support.offload import HostAdamW, working_dtype
 from support.recompute import recomputed_layers
-from support.report import find_trouble, format_sample, nothing_right, step_line
+from support.report import find_delay, find_trouble, format_sample, nothing_right, step_line
 from support.samples import write_samples
 from support.terminal import say_above
 
@@ -102,6 +102,7 @@ class Run:
         self.plan = []  # lines on it, for the user
         self.asked_to_stop = False
         self.stopped = False  # what the ranks have agreed on
+        self.step_seconds = []  # of the stage
         self.lock = None
         self.bar = None
 
@@ -128,6 +129,7 @@ class Run:
 
     def progress(self, stage):
         """The stage's bar, which `record` moves on: use it in a `with`."""
+        self.step_seconds = []
         self.bar = tqdm(
             total=self.config.steps or self.config.stage_steps,
             initial=self.state.stage_step,
@@ -178,7 +180,9 @@ class Run:
         state = self.state
         self.bar.update(1)
         self.bar.set_postfix_str(step_line(metrics))
-        if trouble := find_trouble(metrics):
+        delay = find_delay(metrics["step_seconds"], self.step_seconds)
+        self.step_seconds.append(metrics["step_seconds"])
+        for trouble in filter(None, (find_trouble(metrics), delay)):
             self.say(f"step {state.step}: {trouble}")
         state.wrong_steps = 0 if metrics["accuracy"] else state.wrong_steps + 1
         if state.wrong_steps and state.wrong_steps % WRONG_STEPS == 0:

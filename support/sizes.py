@@ -11,15 +11,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AttentionInterface, AutoModelForCausalLM
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from support.memory import key_numbers, prompt_numbers
-
-# The attention that training has. Under its own name transformers would give fake tensors a mask,
-# which real ones do without.
-AttentionInterface.register("counted", sdpa_attention_forward)
 
 
 @dataclass
@@ -48,13 +43,22 @@ def measure_sizes(config):
     return measured[key]
 
 
+class Kept(dict):
+    """What is kept, by (bytes a weight, autocast): counted when it is first asked for."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def __missing__(self, way):
+        one, _ = count(self.config, 1, *way)
+        two, _ = count(self.config, 2, *way)
+        self[way] = (two - one, one - (two - one))
+        return self[way]
+
+
 def count_sizes(config):
-    ways = [(4, False), (4, True), (2, False)]
-    kept = {}
-    for size, autocast in ways:
-        one, weights = count(config, 1, size, autocast)
-        two, more = count(config, 2, size, autocast)
-        kept[size, autocast] = (two - one, one - (two - one))
+    _, weights = count_kept(config, 1, 4, False, 1)
+    _, more = count_kept(config, 2, 4, False, 1)
     layer = more - weights
     layers = config.num_hidden_layers
     return Sizes(
@@ -65,7 +69,7 @@ def count_sizes(config):
         context=getattr(config, "max_position_embeddings", None) or math.inf,
         keys=key_numbers(config),
         prompt=prompt_numbers(config),
-        kept=kept,
+        kept=Kept(config),
     )
 
 
@@ -91,8 +95,12 @@ def count_kept(config, layers, size, autocast, tokens):
         kept[storage._cdata] = storage
         return tensor
 
+    # The attention that training has. Under its own name transformers would give fake tensors a
+    # mask, which real ones do without.
+    attention = transformers.AttentionInterface()
+    attention.register("counted", attention["sdpa"])
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(
+        model = transformers.AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation="counted"
         ).eval()
         ids = torch.zeros(1, tokens, dtype=torch.long)

@@ -757,6 +757,7 @@ TABLE = {
         "generate": [
             ("dropout is on in the sampler", "model.eval()", "pass"),
             ("top-p is not passed on", "top_p=top_p", "top_p=1.0"),
+            ("a circle keeps the keys after a call", "del sampler.next_logits", "pass"),
         ],
     },
     "cache.py": {
@@ -812,8 +813,18 @@ TABLE = {
                 "torch.matmul(a, b).float()",
             ),
         ],
+        "attention": [
+            ("the keys stay registered", 'AttentionInterface.register("decode", None)', "pass"),
+        ],
     },
     "support/graphs.py": {
+        "DecodeGraphs.__call__": [
+            (
+                "a function that could not be captured keeps the keys",
+                "partial(self.decode, *shape)",
+                "lambda: self.decode(*shape)",
+            ),
+        ],
         "round_up": [
             (
                 "shapes of CUDA graphs are rounded down",

@@ -3,6 +3,9 @@
 One row at a time, the whole sequence each step, no cache.
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -338,6 +341,32 @@ def test_a_response_without_room_is_refused(model):
     """Before anything runs: it could never be written to its end."""
     with pytest.raises(ValueError, match="may have 70 keys, and there is room for 64"):
         generate(model, [[5] * 10], max_new_tokens=60, stop_ids=STOPS, keys=100)
+
+
+@pytest.mark.filterwarnings("ignore:decoding without a CUDA graph")
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "without a graph after all"])
+def test_no_keys_stay_after_a_call(model, monkeypatch, graphs):
+    """Not even until Python looks for circles: the next call and the update need their memory."""
+    pools = weakref.WeakSet()
+    make = rollout.PagePool
+
+    def note(*args):
+        pool = make(*args)
+        pools.add(pool)
+        return pool
+
+    def capture(graphs, shape):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(rollout, "PagePool", note)
+    monkeypatch.setattr(rollout, "use_graphs", lambda device: graphs)
+    monkeypatch.setattr(rollout.DecodeGraphs, "capture", capture)
+    gc.disable()
+    try:
+        generate(model, PROMPTS, max_new_tokens=4, stop_ids=STOPS)
+        assert not pools, "These keys are still in memory after generate has returned."
+    finally:
+        gc.enable()
 
 
 # --------------------------------------------------------------------------------------------------
