@@ -226,9 +226,12 @@ def evaluate(run, problems, thinking, samples, label):
     return summarise(run.tokenizer, sample_mode(run, problems, thinking, samples, label))
 
 
-def evaluate_both(run, name):
-    """Appends both modes' results on the test problems to the run's table, and prints them."""
-    config = run.config
+def evaluate_both(run, name, samples=None):
+    """Appends both modes' results on the test problems to the run's table, and prints them.
+
+    samples: of each problem; without it, the run's own number.
+    """
+    samples = samples or run.config.eval_samples
     state = run.state
     entry = {
         "name": name,
@@ -236,12 +239,12 @@ def evaluate_both(run, name):
         "generated_tokens": state.generated_tokens,
         "flops": state.flops,
     }
-    problems = run.test[: config.eval_problems]
+    problems = run.test[: run.config.eval_problems]
     ranks.check_alike(run.model)
     firsts = {}
     for mode in MODES:
         thinking = mode == "thinking"
-        groups = sample_mode(run, problems, thinking, config.eval_samples, f"test, {name}")
+        groups = sample_mode(run, problems, thinking, samples, f"test, {name}")
         entry[mode] = summarise(run.tokenizer, groups)
         firsts[mode] = [first for first, *_ in groups[:KEPT]]
         say_above(format_row(name, mode, entry[mode]))

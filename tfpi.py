@@ -99,13 +99,15 @@ def train(run):
     if not run.state.evaluations:
         evaluate_both(run, "before")
         run.save_checkpoint()
-    for stage in stages(run.config)[run.state.stage :]:
+    recipe = stages(run.config)
+    for stage in recipe[run.state.stage :]:
         train_stage(run, stage)
         if run.stopped:
             return False
         run.say(f"{stage.name} is over after {run.state.stage_step} steps.")
         run.save_model(stage.name)
-        evaluate_both(run, stage.name)
+        # Between stages nothing rests on it: one sample a problem does.
+        evaluate_both(run, stage.name, run.config.eval_samples if stage == recipe[-1] else 1)
         run.state.next_stage()
         run.save_checkpoint()
     return True

@@ -2,7 +2,8 @@
 
     python bench/crash.py                # 20 kills and 10 hang-ups, up to 4 a run
 
-Half of the kills (SIGKILL) come at any moment of the work, the others where it is most delicate:
+The run has two ranks; a kill is of rank 0 or, as often, of rank 1, upon which rank 0 must end by
+itself. None may be left behind. Half of the kills (SIGKILL) come at any moment of the work, the others where it is most delicate:
 when the run's folder is made, and up to 30 ms after a folder (a checkpoint or a stage's model)
 begins to be written. At a hang-up whoever reads the output (`| tee log`) dies first, then the run
 gets SIGHUP, as from a terminal that closes, or Ctrl-C's SIGINT; it must end by itself, with a
@@ -24,13 +25,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = (
     "--model small --device cpu --steps 3 --budgets 48,64 --full-budget 64 --prompts 8 --group 4 "
-    "--save-every 1 --validate-every 1 --validation-problems 4 "
+    "--save-every 1 --validate-every 1 --validation-problems 4 --ranks 2 "
     "--eval-problems 4 --eval-samples 1"
 ).split()
 PARTIAL = ".partial"  # what is being written
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
-# On as many threads as a user has: sums whose order the threads decide are the same on one thread
-# alone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
@@ -63,10 +62,20 @@ def finish(folder):
 def wait_for(process, condition):
     """Waits until the condition holds; False if the process ended before."""
     while not condition():
-        if process.poll() is not None:
+        if process and process.poll() is not None:
             return False
         time.sleep(0.0005)
     return True
+
+
+def other_ranks(process):
+    """The process ids of the ranks that rank 0 has started."""
+    try:
+        return list(
+            map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        )
+    except OSError:
+        return []
 
 
 def interrupt(folder, kind, work, rng):
@@ -90,14 +99,21 @@ def interrupt(folder, kind, work, rng):
             hit = hit and wait_for(process, lambda: (folder / PARTIAL).exists())
         delay = rng.uniform(0, 0.03)
     time.sleep(delay)
+    others = other_ranks(process)
     hit = hit and process.poll() is None
     if kind.startswith("SIG"):
         tee.kill()
         process.send_signal(getattr(signal, kind))
+    elif others and rng.random() < 0.5:
+        os.kill(others[0], signal.SIGKILL)
+        kind = "of rank 1"
     else:
         process.kill()
     code = process.wait()
     tee.wait()
+    wait_for(None, lambda: not any(Path(f"/proc/{other}").exists() for other in others))
+    if kind == "of rank 1":
+        hit = code not in (0, -signal.SIGKILL)  # it said so, or had come to its end before
     if hit and kind.startswith("SIG") and (code == 0 or not list(folder.glob("checkpoint-*"))):
         # Before the handlers stand nothing has been done, and there is nothing to keep.
         hit = code != 0 and not list(folder.glob("*"))

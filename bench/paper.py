@@ -32,7 +32,7 @@ from transformers.utils import logging
 import distill
 from eval import sample_and_grade, summarise
 from problems import load_split
-from support import teacher
+from support import ranks, teacher
 from support.arithmetic import draw_problem
 from support.config import MODES, PRESETS
 from support.model import load_model
@@ -257,7 +257,7 @@ def make_runs(jobs, workers):
     """Trains and evaluates the jobs, and before them what they start from."""
     RUNS.mkdir(parents=True, exist_ok=True)
     write_data()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = str(max(1, ranks.cores() // workers))  # as many ranks a run
     if any(ALL[method].get("model") == str(CHECKS) for method, _ in jobs):
         if not CHECKS.exists():
             make_checks_model()
@@ -280,7 +280,7 @@ def parse_arguments():
     methods = f"which of them, in this order, or {others}"
     add("--methods", default=",".join(METHODS), help=methods)
     add("--seeds", default="0,1,2")
-    add("--jobs", type=int, default=2, help="runs at a time, of one thread each")
+    add("--jobs", type=int, default=2, help="runs at a time, which share the cores")
     add("--report", action="store_true", help="only the tables and figures of what is there")
     add("--evaluate", metavar="RUN", help="only the models of one run, such as tfpi-0")
     args = parser.parse_args()

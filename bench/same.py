@@ -5,8 +5,8 @@ for bit.
     python bench/same.py --against 1f0c2d3      # does a change leave all as it is?
 
 A run is the same if all its weights, its optimizer, its metrics and its table of measurements are;
-times are left out, and so are numbers that only one of the two notes down, which are listed. The
-threads are those that a user has. Hashes hold for one machine and one torch, so none is kept: both
+times are left out, and so are numbers that only one of the two notes down, which are listed. A run
+has as many ranks as a user's, unless --cores says otherwise: the bits go by them. Hashes hold for one machine and one torch, so none is kept: both
 sides run here. The last line is JSON.
 """
 
@@ -26,8 +26,6 @@ OPTIONS = (
     "--eval-problems 10 --eval-samples 2 --validation-problems 10 --seed 5"
 ).split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
-# As many threads as a user has: sums whose order the threads decide are the same on one thread
-# alone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
 
@@ -78,7 +76,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", metavar="COMMIT", help="the code to compare with")
     parser.add_argument("--recipes", default=",".join(RECIPES))
+    parser.add_argument("--cores", type=int, help="that the runs take; without it, all")
     args = parser.parse_args()
+    if args.cores:
+        ENVIRONMENT["OMP_NUM_THREADS"] = str(args.cores)
     same = {}
     with tempfile.TemporaryDirectory() as scratch:
         other = ROOT

@@ -168,7 +168,8 @@ class Config:
     )
     eval_samples: int = option(
         4,
-        "samples a problem in evaluation (avg@k); paper: 32 on AIME",
+        "samples a problem (avg@k) before training and at its end, 1 between stages; paper: 32 on "
+        "AIME",
         most=MOST_SAMPLES,
         fixed=True,
     )

@@ -126,8 +126,8 @@ def report(run):
     }
     write_json(run.folder / "summary.json", summary)  # first what is kept, then what is said
     print(
-        f"\nTest problems, avg@{first['k']} of {first['problems']} problems, "
-        f"budget {run.config.full_budget}:"
+        f"\nTest problems, avg@{first['k']} of {first['problems']} problems (between stages "
+        f"avg@1), budget {run.config.full_budget}:"
     )
     for entry in table:
         for mode in MODES:

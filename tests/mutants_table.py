@@ -898,6 +898,11 @@ TABLE = {
             ("the table swaps the modes", 'mode == "thinking"', 'mode != "thinking"'),
             ("the table is measured on the validation split", "run.test[", "run.validation["),
             (
+                "the number of samples that is asked for is not looked at",
+                "samples or run.config.eval_samples",
+                "run.config.eval_samples",
+            ),
+            (
                 "the table's compute is in tokens",
                 '"flops": state.flops',
                 '"flops": state.generated_tokens',

@@ -124,7 +124,7 @@ def test_the_report_of_a_run(small_run, capsys, monkeypatch):
     small_run.seconds = lambda: 90.0
     report(small_run)
     printed = capsys.readouterr().out
-    assert "avg@4 of 250 problems, budget 32:" in printed
+    assert "avg@4 of 250 problems (between stages avg@1), budget 32:" in printed
     rows = [line.split()[:3] for line in printed.splitlines() if "±" in line]
     assert rows == [
         ["before", "thinking", "0.0"],

@@ -55,6 +55,7 @@ def requests(small, tmp_path_factory):
 
 
 TEST = [(6, 2, True, 34), (6, 2, False, 34)]
+BETWEEN = [(6, 1, True, 34), (6, 1, False, 34)]  # stages
 STAGES = [
     [(3, 5, thinking, budget), (7, 1, thinking, 34)]
     for thinking, budget in ((False, 21), (False, 13), (True, 34))
@@ -65,7 +66,8 @@ def test_each_request_has_the_numbers_that_are_meant_for_it(requests):
     """(problems, samples, thinking, budget): the table before, then of each stage its step, its
     validation, and the table again.
     """
-    expected = TEST + [request for stage in STAGES for request in stage + TEST]
+    first, second, third = STAGES
+    expected = [*TEST, *first, *BETWEEN, *second, *BETWEEN, *third, *TEST]
     found = [
         (len(r["prompts"]), r["samples"], r["thinking"], r["max_new_tokens"]) for r in requests
     ]
@@ -77,9 +79,9 @@ def test_each_request_has_problems_of_its_own_split(requests):
     train_questions = {p.problem for p in load_first("train")}
     for request in requests:
         asked = request["questions"]
-        if request["samples"] == 2:
+        if len(asked) == 6:
             assert asked == first_questions("test", 6)
-        elif request["samples"] == 1:
+        elif len(asked) == 7:
             assert asked == first_questions("validation", 7)
         else:
             assert train_questions.issuperset(asked)
@@ -208,7 +210,7 @@ def idle_run(tiny_options, tmp_path, monkeypatch):
         return [[Rollout([5], [6], [-1.0], True)]], metrics
 
     monkeypatch.setattr(tfpi, "train_step", step)
-    monkeypatch.setattr(tfpi, "evaluate_both", lambda run, name: None)
+    monkeypatch.setattr(tfpi, "evaluate_both", lambda run, name, samples=None: None)
     monkeypatch.setattr(tfpi, "evaluate", lambda *_: {"accuracy": next(accuracies) / 100})
     every = {"steps": 3, "validate_every": 2, "save_every": 2, "snapshot_every": 2}
     return new_run(tiny_options | every | {"out": str(tmp_path / "run")})
@@ -318,3 +320,12 @@ def test_the_command_line_trains_resumes_and_reports(idle_run, tiny_options, mon
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     expected = [(1, "stage1"), (2, "stage1"), (3, "stage1"), (4, "stage2"), (5, "stage2")]
     assert [(line["step"], line["stage"]) for line in lines] == [*expected, (6, "stage2")]
+
+
+def test_between_stages_one_sample_a_problem_is_measured(idle_run, monkeypatch):
+    """Before training and at its end as many as the run says: pass@k is theirs."""
+    asked = []
+    monkeypatch.setattr(tfpi, "evaluate_both", lambda run, *asked_for: asked.append(asked_for))
+    idle_run.config.eval_samples = 3
+    train(idle_run)
+    assert asked == [("before",), ("stage1", 1), ("stage2", 3)]
