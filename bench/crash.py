@@ -3,12 +3,12 @@
     python bench/crash.py                # 20 kills and 10 hang-ups, up to 4 a run
 
 The run has two ranks; a kill is of rank 0 or, as often, of rank 1, upon which rank 0 must end by
-itself. None may be left behind. Half of the kills (SIGKILL) come at any moment of the work, the others where it is most delicate:
-when the run's folder is made, and up to 30 ms after a folder (a checkpoint or a stage's model)
-begins to be written. At a hang-up whoever reads the output (`| tee log`) dies first, then the run
-gets SIGHUP, as from a terminal that closes, or Ctrl-C's SIGINT; it must end by itself, with a
-checkpoint. A run is right if its models, its optimizer, its metrics and its table are those of the
-uninterrupted run, bit for bit, the times left out. The last line is JSON.
+itself. None may be left behind. Half of the kills (SIGKILL) come at any moment of the work, the
+others where it is most delicate: when the run's folder is made, and up to 30 ms after a folder (a
+checkpoint or a stage's model) begins to be written. At a hang-up whoever reads the output (`| tee
+log`) dies first, then the run gets SIGHUP, as from a terminal that closes, or Ctrl-C's SIGINT; it
+must end by itself, with a checkpoint. A run is right if its models, its optimizer, its metrics and
+its table are those of the uninterrupted run, bit for bit, the times left out. The last line is JSON.
 """
 
 import argparse

@@ -6,8 +6,8 @@ for bit.
 
 A run is the same if all its weights, its optimizer, its metrics and its table of measurements are;
 times are left out, and so are numbers that only one of the two notes down, which are listed. A run
-has as many ranks as a user's, unless --cores says otherwise: the bits go by them. Hashes hold for one machine and one torch, so none is kept: both
-sides run here. The last line is JSON.
+has as many ranks as a user's, unless --cores says otherwise: the bits go by them. Hashes hold for
+one machine and one torch, so none is kept: both sides run here. The last line is JSON.
 """
 
 import argparse

@@ -9,9 +9,10 @@ Both train models/small in fp32 on the CPU: the same prompts in the same order (
 training split), rollouts at temperature 1 without top-k or top-p, the same reward function, AdamW
 at the same constant learning rate, two optimizer steps a batch of rollouts, DAPO's loss with its
 clip range, no KL term, no checkpointing, no logging, no saving. Each side runs in processes of its
-own, in turns; the first step of each is a warm-up. TRL gets the micro-batch that is fastest for it
-in a short trial before. `above loaded` is the peak of resident memory less what was resident when
-model and trainer stood (Linux: /proc). The last line is JSON.
+own, in turns; the first step of each is a warm-up. On --threads cores ours has as many ranks of one
+thread, whose memory is added up, and TRL as many threads. TRL gets the micro-batch that is fastest
+for it in a short trial before. `above loaded` is the peak of resident memory less what was resident
+when model and trainer stood (Linux: /proc). The last line is JSON.
 
 Not the same, since each side works as it is made: ours takes the old log-probs from its sampler,
 where TRL has another forward pass for them; ours leaves groups out of the update whose rewards are
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -52,12 +54,14 @@ def peak_mb():
 
 
 # --------------------------------------------------------------------------------------------------
-# The two sides, each in a process of its own: a dict a step, MB when loaded, and optimizer steps
+# The two sides, each in processes of its own: a dict a step, MB when loaded and at most, optimizer
+# steps
 
 
 def run_ours(args, folder):
     from problems import load_data
-    from support.start import new_run
+    from support import ranks
+    from support.start import joined_run, new_run
     from tfpi import stages, train_step
 
     options = {
@@ -74,19 +78,24 @@ def run_ours(args, folder):
         "eps_high": CLIP[1],
         "normalizer": "dapo",
         "temperature": 1.0,
+        "ranks": args.threads,
     }
-    run = new_run(options, load_data)
-    [stage] = stages(run.config)
-    loaded = resident_mb()
-    steps = []
-    for _ in range(args.steps + 1):
-        started = time.perf_counter()
-        groups, metrics = train_step(run, stage)
-        step = {"seconds": time.perf_counter() - started, "completions": metrics["rollouts"]}
-        step["tokens"] = sum(len(rollout.response_ids) for group in groups for rollout in group)
-        step |= {name: metrics[name] for name in ("rollout_seconds", "reward", "flat_groups")}
-        steps.append(step)
-    return steps, loaded, UPDATES * len(steps)
+    make_run = joined_run if ranks.follows() else new_run
+    with ranks.group():
+        start = partial(ranks.start, [__file__, *sys.argv[1:]])
+        run = make_run(options, load_data, start=start)
+        [stage] = stages(run.config)
+        loaded = sum(ranks.gather(resident_mb()))
+        steps = []
+        for _ in range(args.steps + 1):
+            started = time.perf_counter()
+            groups, metrics = train_step(run, stage)
+            step = {"seconds": time.perf_counter() - started, "completions": metrics["rollouts"]}
+            step["tokens"] = sum(len(rollout.response_ids) for group in groups for rollout in group)
+            step |= {name: metrics[name] for name in ("rollout_seconds", "reward", "flat_groups")}
+            steps.append(step)
+        peak = sum(ranks.gather(peak_mb()))
+    return steps, loaded, peak, UPDATES * len(steps)
 
 
 def run_trl(args, folder):
@@ -110,7 +119,7 @@ def run_trl(args, folder):
     )
     loaded = resident_mb()
     trainer.train()
-    return clock.steps, loaded, trainer.state.global_step
+    return clock.steps, loaded, peak_mb(), trainer.state.global_step
 
 
 def trl_rows(args, tokenizer, instruction):
@@ -205,8 +214,8 @@ def work(args):
     torch.set_flush_denormal(True)  # for both: Adam's smallest moments are slow as denormals
     side = {"ours": run_ours, "trl": run_trl}[args.worker]
     with tempfile.TemporaryDirectory() as folder:
-        steps, loaded, updates = side(args, folder)
-    result = {"steps": steps, "updates": updates, "loaded_mb": loaded, "peak_mb": peak_mb()}
+        steps, loaded, peak, updates = side(args, folder)
+    result = {"steps": steps, "updates": updates, "loaded_mb": loaded, "peak_mb": peak}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     if args.worker == "trl":
         versions["trl"] = sys.modules["trl"].__version__
