@@ -8,7 +8,7 @@ others where it is most delicate: when the run's folder is made, and up to 30 ms
 checkpoint or a stage's model) begins to be written. At a hang-up whoever reads the output (`| tee
 log`) dies first, then the run gets SIGHUP, as from a terminal that closes, or Ctrl-C's SIGINT; it
 must end by itself, with a checkpoint. A run is right if its models, its optimizer, its metrics and
-its table are those of the uninterrupted run, bit for bit, the times left out. The last line is JSON.
+its table are those of the uninterrupted run, bit for bit, times left out. The last line is JSON.
 """
 
 import argparse
