@@ -1,6 +1,6 @@
 """The fixtures of shared.py, for all tests of this folder."""
 
-from quick_runs import luck, no_waiting_for_the_disk, quick_model, quick_options
+from quick_runs import no_waiting_for_the_disk, quick_model, quick_options
 from shared import (
     canned,
     make_model,
@@ -16,4 +16,4 @@ from shared import (
 
 __all__ = ["canned", "make_model", "metrics", "model", "refuse", "small", "small_run"]
 __all__ += ["tiny_options", "trained_run", "users_threads"]
-__all__ += ["luck", "no_waiting_for_the_disk", "quick_model", "quick_options"]
+__all__ += ["no_waiting_for_the_disk", "quick_model", "quick_options"]

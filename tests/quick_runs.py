@@ -7,6 +7,7 @@ and rewards by luck, since random weights solve nothing. All else is as in any r
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,24 +68,30 @@ def quick_model(tmp_path_factory):
     return {"model": str(folder), "data": str(data)}
 
 
+def command_line(options):
+    """The arguments of tfpi.main."""
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
 def grade_by_luck(text, gold):
     """In the place of reward.grade."""
     right = len(text) % 2 == 0
     return right, float(right)
 
 
-@pytest.fixture(scope="module")
+@contextmanager
 def luck():
-    """An even number of characters is right."""
+    """Within it, an even number of characters is right."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("eval.grade", grade_by_luck)
         yield
 
 
 @pytest.fixture
-def quick_options(quick_model, luck, tmp_path):
-    """A quick run with a checkpoint after each step."""
-    return QUICK_RUN | quick_model | {"save_every": 1, "out": str(tmp_path / "run")}
+def quick_options(quick_model, tmp_path):
+    """A quick run with a checkpoint after each step; until the test is over, there is luck."""
+    with luck():
+        yield QUICK_RUN | quick_model | {"save_every": 1, "out": str(tmp_path / "run")}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_runs import QUICK_RUN, command_line, luck
 from safetensors.torch import load_file
-from quick_runs import QUICK_RUN
 from shared import new_run, resumed_run
 
 import support.disk as disk
@@ -73,10 +73,11 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, quick_model, luck):
+def uninterrupted(tmp_path_factory, quick_model):
     """The outcome of the run of `options` that nobody killed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    trained(QUICK_RUN | quick_model | {"save_every": 1, "out": str(folder)})
+    with luck():
+        trained(QUICK_RUN | quick_model | {"save_every": 1, "out": str(folder)})
     expected = outcome(folder)
     assert sorted(expected[3]) == [
         f"samples-{name}.json" for name in ("before", "stage1", "stage2")
@@ -267,10 +268,6 @@ def test_the_handlers_that_were_there_come_back():
     with run_module.signals(lambda: True):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def command_line(options):
-    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, monkeypatch, tmp_path):
