@@ -15,7 +15,6 @@ from support.arithmetic import FIRST
 from support.config import find_settings
 from support.model import load_model
 
-THREADS = torch.get_num_threads()  # a user's
 torch.set_num_threads(1)  # quicker for tiny models, and for two processes side by side
 
 load_split = problems.load_split
@@ -114,14 +113,6 @@ def flat_weights(model):
 def model():
     """A tiny Qwen3 that all tests share: read it, never train it."""
     return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def users_threads():
-    """For tests of sameness: what is the same on one thread may differ on a user's two or more."""
-    torch.set_num_threads(THREADS)
-    yield
-    torch.set_num_threads(1)
 
 
 @pytest.fixture
