@@ -6,7 +6,10 @@ import pytest
 import torch
 import wrong
 from checking import generator
+from processes import pytest_xdist_auto_num_workers
 from table import TABLE
+
+__all__ = ["pytest_xdist_auto_num_workers"]
 
 torch.set_num_threads(1)
 

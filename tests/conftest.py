@@ -1,17 +1,12 @@
-"""The fixtures of shared.py, for all tests of this folder."""
+"""The fixtures of shared.py and quick_runs.py, for all tests of this folder."""
 
-from shared import (
-    canned,
-    make_model,
-    metrics,
-    model,
-    refuse,
-    small,
-    small_run,
-    tiny_options,
-    trained_run,
-    users_threads,
-)
+from processes import pytest_xdist_auto_num_workers
 
-__all__ = ["canned", "make_model", "metrics", "model", "refuse", "small", "small_run"]
-__all__ += ["tiny_options", "trained_run", "users_threads"]
+__all__ = ["pytest_xdist_auto_num_workers"]
+
+
+def pytest_configure(config):
+    """Not in the process that hands tests out: it would import torch for nothing."""
+    if not config.option.numprocesses:
+        for plugin in ("shared", "quick_runs"):
+            config.pluginmanager.import_plugin(plugin)

@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("*.py", "support/*.py", "bench/*.py", "examples/*.py")
 COPIED = ("*.py", "pyproject.toml", "README.md", "support", "tests", "bench", "examples", "data")
 COPIED += ("models",)
+FOLDERS = ["tests", "bench/tests"]
 # They look at this file, and at the form of the code, not at what it does.
 LEFT_OUT = ["tests/test_mutants.py", "tests/test_house.py"]
 TIMEOUT = 300  # seconds for the tests of a mutant; a hang is a failure, too
@@ -215,7 +216,7 @@ def run_pytest(folder, arguments):
     sys.path = [path for path in sys.path if path != str(ROOT / "tests")]
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder)}
-    code = pytest.main(["-x", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments])
+    code = pytest.main(["-n0", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments])
     sys.exit(PYTEST_ENDED + int(code))
 
 
@@ -252,12 +253,12 @@ def catch(forks, file=None, text=None):
             (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
         if file:
             (folder / file).write_text(text, encoding="utf-8")
-        likely = [f"tests/test_{name}.py" for name in LIKELY.get(file, [])]
+        likely = [f"{where}/test_{n}.py" for n in LIKELY.get(file, []) for where in FOLDERS]
         # Pytest ends with an error where a file is missing, as if the bug had been caught.
         likely = [path for path in likely if (folder / path).exists()]
         rest = [f"--ignore={path}" for path in LEFT_OUT + likely]
         caught = run_tests(forks, folder, likely) if likely else None
-        caught = caught or run_tests(forks, folder, rest)
+        caught = caught or run_tests(forks, folder, [*FOLDERS, *rest])
     return caught, time.monotonic() - started
 
 

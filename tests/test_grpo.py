@@ -352,7 +352,7 @@ def test_shared_prompts_do_not_change_the_gradient(make_model, micro_tokens):
     assert metrics["shared_prompts"] == 1
 
 
-def test_the_gradient_is_the_same_twice(make_model, users_threads):
+def test_the_gradient_is_the_same_twice(make_model):
     """Pitfall: resume. On as many threads as a user has.
 
     Sums over the responses to a prompt must not depend on which thread comes first.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from shared import flat_weights, new_run, resumed_run, sequence, tiny_model
-from test_reliability import OPTIONS, outcome
+from test_reliability import outcome
 from transformers import AutoModelForCausalLM
 
 import tfpi
@@ -212,9 +212,9 @@ def test_the_type_of_the_working_copy(device, dtype, native, expected, monkeypat
 
 
 @pytest.fixture
-def offloaded(tmp_path):
+def offloaded(quick_options):
     """Options of a run with its optimizer on the host, and with a working copy in bf16."""
-    return OPTIONS | {"offload": "yes", "dtype": "bf16", "lr": 1e-6, "out": str(tmp_path / "run")}
+    return quick_options | {"offload": "yes", "dtype": "bf16", "lr": 1e-6}
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "fp16"}, {"offload": "all"}])
@@ -262,9 +262,9 @@ def test_what_is_saved_are_the_masters(offloaded, tmp_path):
 
 
 @pytest.mark.parametrize("first, then", [("no", "yes"), ("yes", "no")])
-def test_a_run_may_change_where_its_optimizer_is(first, then, tmp_path):
+def test_a_run_may_change_where_its_optimizer_is(first, then, quick_options):
     """Its checkpoint is the same either way: weights and moments in fp32."""
-    options = OPTIONS | {"steps": 1, "budgets": "40", "out": str(tmp_path / "run")}
+    options = quick_options | {"steps": 1, "budgets": "8"}
     run = new_run(options | {"offload": first})
     tfpi.train(run)
     run.lock.close()
@@ -284,12 +284,13 @@ def test_the_scale_of_the_loss_is_saved(offloaded):
     assert resumed_run({"out": offloaded["out"]}).optimizer.loss_scale == 2.0**8
 
 
-def test_sampler_and_trainer_agree_in_bf16(offloaded, capsys):
+def test_sampler_and_trainer_agree_in_bf16(tiny_options, tmp_path, capsys):
     """Both compute with the working copy, so the ratio is near 1 before the first step.
 
     The plan of the run says so.
     """
-    run = new_run(offloaded)
+    offloaded = {"offload": "yes", "dtype": "bf16", "budgets": "40,48"}
+    run = new_run(tiny_options | offloaded | {"out": str(tmp_path / "run")})
     describe(run, [], [])
     assert "in the host's memory; the model computes in bfloat16" in capsys.readouterr().out
     assert run.model.dtype == BF16

@@ -11,12 +11,14 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
+from shared import load_split
 
-from problems import load_data, load_problems, load_split, take_problems
+import problems as problems_module
+from problems import load_data, load_problems, take_problems
 from support.arithmetic import DATA, FAMILIES, draw_problem, write_splits
 from support.rows import DataError
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")  # whole ones, by shared.load_split
 
 
 def parts(data):
@@ -179,8 +181,9 @@ def test_every_split_has_every_family_and_level():
         }
 
 
-def test_without_a_file_the_bundled_splits_are_used():
+def test_without_a_file_the_bundled_splits_are_used(monkeypatch):
     """Training, validation, test, in this order: they differ in size."""
+    monkeypatch.setattr(problems_module, "load_split", load_split)
     assert [len(split) for split in parts(load_data())] == [6000, 500, 1000]
 
 

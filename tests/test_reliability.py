@@ -3,16 +3,16 @@
 import errno
 import json
 import math
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from quick_runs import QUICK_RUN, command_line, luck
 from safetensors.torch import load_file
-from shared import TINY_RUN, new_run, resumed_run
+from shared import new_run, resumed_run
 
 import support.disk as disk
 import support.run as run_module
@@ -20,17 +20,6 @@ import tfpi
 from support.model import ModelError
 from support.run import Run
 
-pytestmark = pytest.mark.usefixtures("users_threads")
-ROOT = Path(__file__).resolve().parent.parent
-
-# A checkpoint after each step, a validation after every second; some responses fit the budgets.
-OPTIONS = TINY_RUN | {
-    "save_every": 1,
-    "validate_every": 2,
-    "eval_problems": 2,
-    "validation_problems": 2,
-    "budgets": "40,48",
-}
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 
 
@@ -39,9 +28,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def options(tmp_path):
-    """A run of two stages of two steps."""
-    return OPTIONS | {"out": str(tmp_path / "run")}
+def options(quick_options):
+    """A run of two stages of two steps, with a checkpoint after each."""
+    return quick_options
 
 
 def trained(options, **changes):
@@ -52,7 +41,7 @@ def trained(options, **changes):
 
 def trained_a_step(options):
     """The least of a run that has an optimizer's state to save."""
-    run = trained(options, steps=1, budgets="40")
+    run = trained(options, steps=1, budgets="8")
     assert run.optimizer.state
     return run
 
@@ -84,10 +73,11 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, users_threads):
+def uninterrupted(tmp_path_factory, quick_model):
     """The outcome of the run of `options` that nobody killed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    trained(OPTIONS | {"out": str(folder)})
+    with luck():
+        trained(QUICK_RUN | quick_model | {"save_every": 1, "out": str(folder)})
     expected = outcome(folder)
     assert sorted(expected[3]) == [
         f"samples-{name}.json" for name in ("before", "stage1", "stage2")
@@ -202,22 +192,27 @@ def test_resume_refuses_options_that_its_state_rests_on(name, value, options):
         resumed_run({"out": options["out"], name: value})
 
 
+def hold(folder, connection):
+    """In another process: works in the folder until it is killed."""
+    held = disk.lock(folder)
+    connection.send("held")
+    connection.recv()
+    held.close()
+
+
 def test_two_processes_never_work_in_one_folder(small_run):
-    hold = (
-        "import pathlib, support.disk, sys; held = support.disk.lock(pathlib.Path(sys.argv[1]));"
-        "print('held', flush=True); input()"
-    )
     small_run.lock.close()
-    command = [sys.executable, "-c", hold, str(small_run.folder)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(
-            ValueError, match="another process is at work on the run in .*Wait for it to end"
-        ):
-            resumed_run({"out": str(small_run.folder)})
-        other.kill()  # a lock ends with its process
+    processes = multiprocessing.get_context("fork")
+    ours, theirs = processes.Pipe()
+    other = processes.Process(target=hold, args=(small_run.folder, theirs))
+    other.start()
+    assert ours.poll(60) and ours.recv() == "held"
+    with pytest.raises(
+        ValueError, match="another process is at work on the run in .*Wait for it to end"
+    ):
+        resumed_run({"out": str(small_run.folder)})
+    other.kill()  # a lock ends with its process
+    other.join()
     resumed_run({"out": str(small_run.folder)})
 
 
@@ -273,10 +268,6 @@ def test_the_handlers_that_were_there_come_back():
     with run_module.signals(lambda: True):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def command_line(options):
-    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(options, monkeypatch, tmp_path):
@@ -494,20 +485,21 @@ def test_the_same_seed_is_the_same_run(options, tmp_path, uninterrupted):
     assert outcome(tmp_path / "run") == uninterrupted
 
 
-@pytest.mark.parametrize("change", [{"slots": 5}, {"micro_tokens": 100}])
-def test_how_the_work_is_cut_changes_rounding_only(change, options, tmp_path):
-    """Slots of the sampler, and micro-batches: one step from the same weights moves them alike."""
-    (_, one), (_, other) = [
-        load_file_of_step(
-            trained(options | extra | {"steps": 1, "budgets": "40", "out": str(tmp_path / name)})
-        )
+@pytest.mark.parametrize("change", [{"slots": 5}, {"micro_tokens": 20}])
+def test_how_the_work_is_cut_changes_rounding_only(change, options, quick_model, tmp_path):
+    """Slots of the sampler, and micro-batches: one step from the same weights moves them alike.
+
+    Not each one exactly: Adam makes a full step of a gradient that is nothing but rounding.
+    """
+    before = load_file(Path(quick_model["model"]) / "model.safetensors")
+    one, other = [
+        weights_of_a_step(options | extra | {"out": str(tmp_path / name)})
         for name, extra in (("a", {}), ("b", change))
     ]
     for name, tensor in one.items():
-        assert (tensor - other[name]).abs().max() <= 2e-5, (
-            name
-        )  # lr is 1e-4, which Adam makes of any gradient
+        moved = (tensor - before[name]).norm()
+        assert moved > 0 and (tensor - other[name]).norm() <= 0.05 * moved, name
 
 
-def load_file_of_step(run):
-    return run, load_file(run.folder / "stage1" / "model.safetensors")
+def weights_of_a_step(options):
+    return load_file(trained_a_step(options).folder / "stage1" / "model.safetensors")

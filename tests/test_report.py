@@ -92,7 +92,7 @@ def test_the_plan_names_every_stage(small_run, capsys):
     describe(small_run, stages(small_run.config), ["x ends"])
     printed = capsys.readouterr().out
     work = "6 prompts x 4 rollouts a step, 2 steps\n"
-    assert "model small (0.65M parameters) on cpu; recipe tfpi+rl; 6000 training" in printed
+    assert "model small (0.65M parameters) on cpu; recipe tfpi+rl; 500 training" in printed
     assert "  x ends\n" in printed
     assert f"stage1: thinking-free prompts, budget 16 tokens, {work}" in printed
     assert f"stage2: thinking-free prompts, budget 24 tokens, {work}" in printed

@@ -8,41 +8,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_runs import QUICK_RUN, command_line
 from shared import new_run, resumed_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tfpi import main, train
 
 ROOT = Path(__file__).parent.parent
-TINY = [
-    "--prompts",
-    "4",
-    "--group",
-    "4",
-    "--eval-problems",
-    "4",
-    "--eval-samples",
-    "1",
-    "--validation-problems",
-    "4",
-    "--full-budget",
-    "32",
-    "--budgets",
-    "16,24",
-]
 
 
 def weights(folder):
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
 
 
-def test_the_whole_run_leaves_what_it_promises(tmp_path):
+def test_the_whole_run_leaves_what_it_promises(quick_options, tmp_path):
     """Options, metrics, a model a stage, samples, a summary, a figure and a page.
 
     They are config.json, metrics.jsonl, a Hugging Face folder a stage, samples-*.json,
     summary.json with both modes before and after, figure.png, report.html.
     """
-    main(["--model", "small", "--steps", "1", "--out", str(tmp_path / "run"), *TINY])
+    main(command_line(quick_options | {"steps": 1, "eval_problems": 4}))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for when in ("before", "after"):
         for mode in ("thinking", "thinking_free"):
@@ -77,7 +62,7 @@ def test_snapshots_are_models_along_the_way(trained_run):
     assert all(torch.equal(last[key], value) for key, value in weights(folder / "stage2").items())
 
 
-def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys):
+def test_all_groups_flat_is_a_message_not_a_crash(quick_model, tmp_path, capsys):
     """Nobody solves these problems, so every reward is 0.
 
     The run goes on, says so, and leaves the weights alone.
@@ -89,20 +74,23 @@ def test_all_groups_flat_is_a_message_not_a_crash(tiny_options, tmp_path, capsys
             for i in range(40)
         )
     )
-    run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
+    options = QUICK_RUN | quick_model | {"data": str(data), "out": str(tmp_path / "run")}
+    run = new_run(options)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     assert train(run) is True
     assert "every group was flat" in capsys.readouterr().err
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
 
 
-def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
+def test_two_and_two_steps_equal_four(quick_options, tmp_path):
     """Resume is exact.
 
     Weights, optimizer, data cursor and stage of an interrupted run are those of an uninterrupted
     one, bit for bit.
     """
-    broken = new_run(tiny_options | {"out": str(tmp_path / "broken"), "save_every": 1})
+    whole = new_run(quick_options)
+    assert train(whole) is True
+    broken = new_run(quick_options | {"out": str(tmp_path / "broken")})
     interrupt_after(broken, steps=1)
     assert train(broken) is False
     broken.save_checkpoint()
@@ -114,7 +102,7 @@ def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
     last = resumed_run({"out": str(tmp_path / "broken")})
     assert train(last) is True
     found = weights(tmp_path / "broken" / "stage2")
-    for name, tensor in weights(trained_run.folder / "stage2").items():
+    for name, tensor in weights(whole.folder / "stage2").items():
         assert torch.equal(tensor, found[name]), name
     seconds = ("seconds", "rollout_seconds", "step_seconds")
     lines = [
@@ -122,7 +110,7 @@ def test_two_and_two_steps_equal_four(trained_run, tiny_options, tmp_path):
             {k: v for k, v in json.loads(line).items() if k not in seconds}
             for line in (folder / "metrics.jsonl").read_text().splitlines()
         ]
-        for folder in (trained_run.folder, tmp_path / "broken")
+        for folder in (whole.folder, tmp_path / "broken")
     ]
     assert lines[0] == lines[1]
 
@@ -152,19 +140,11 @@ def interrupt_after(run, steps):
     )
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(quick_model, tmp_path):
+    """The one test of it in a process of its own, as a user has it."""
+    options = QUICK_RUN | quick_model | {"steps": 1000, "out": tmp_path / "run"}
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "tfpi.py",
-            "--model",
-            "small",
-            "--steps",
-            "1000",
-            "--out",
-            str(tmp_path / "run"),
-            *TINY,
-        ],
+        [sys.executable, "tfpi.py", *command_line(options)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -238,5 +218,5 @@ def test_a_bad_line_of_data_is_named(tmp_path):
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("work")
-    assert "exists" in refuse("--out", tmp_path / "run", *TINY)
+    assert "exists" in refuse("--out", tmp_path / "run")
     assert (tmp_path / "run" / "precious").read_text() == "work"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_runs import QUICK_RUN, command_line
 from safetensors.torch import load_file, save_file
 from shared import new_run, resumed_run
 from test_thinkfree import bytes_tokenizer
@@ -23,33 +24,22 @@ from support.terminal import CalmStream, paste, visible
 from thinkfree import check_prompts, render
 
 ROOT = Path(__file__).parent.parent
-TINY = (
-    "--model small --device cpu --budgets 16 --full-budget 32 --prompts 4 --group 4 "
-    "--validation-problems 4 --eval-problems 4 --eval-samples 1"
-).split()
 
 
 # --------------------------------------------------------------------------------------------------
 # The terminal goes
 
 
-def start(folder, *options, **streams):
-    command = [sys.executable, "tfpi.py", *TINY, "--out", str(folder), *options]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
-
-    def hear():  # whoever runs the tests may have told them to ignore a hang-up, as nohup does
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-    return subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=hear, **streams)
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_run_that_nobody_hears_is_done_all_the_same(tmp_path):
+def test_a_run_that_nobody_hears_is_done_all_the_same(quick_model, tmp_path):
     """stdout is a pipe that has closed, stderr a full disk, and the terminal knows no "±"."""
+    options = QUICK_RUN | quick_model | {"steps": 1, "budgets": "8", "out": tmp_path / "run"}
+    command = [sys.executable, "tfpi.py", *command_line(options)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     reader, writer = os.pipe()
     os.close(reader)
     with open("/dev/full", "w") as full:
-        process = start(tmp_path / "run", "--steps", "1", stdout=writer, stderr=full)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=writer, stderr=full)
         os.close(writer)
         assert process.wait(timeout=120) == 0
     assert {"summary.json", "figure.png", "stage1"} <= {
@@ -57,26 +47,47 @@ def test_a_run_that_nobody_hears_is_done_all_the_same(tmp_path):
     }
 
 
+@pytest.fixture
+def terminal(monkeypatch):
+    """A pipe in the place of stdout and stderr: the function that closes its other end."""
+    reader, writer = os.pipe()
+    stderr = os.dup(2)
+    os.dup2(writer, 2)
+    stream = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", stream)
+    yield lambda: os.close(reader)
+    os.dup2(stderr, 2)
+    os.close(stderr)
+
+
+@pytest.fixture
+def hang_up_is_heard():
+    """Whoever runs the tests may have told them to ignore it, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", ["SIGINT", "SIGHUP"])
-def test_a_terminal_that_goes_leaves_a_checkpoint(number, tmp_path):
+def test_a_terminal_that_goes_leaves_a_checkpoint(
+    number, quick_options, terminal, hang_up_is_heard, monkeypatch
+):
     """Ctrl-C under `| tee`, which dies first; or the window is closed."""
-    process = start(
-        tmp_path / "run",
-        "--steps",
-        "1000",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in process.stderr:
-        if "a sample" in line:  # the first step is done
-            break
-    process.stderr.close()
-    process.send_signal(getattr(signal, number))
-    if number == "SIGHUP":  # from the terminal, and from the shell
-        process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=120) != 0
-    assert resumed_run({"out": str(tmp_path / "run")}).state.step >= 1
+    step = tfpi.train_step
+
+    def gone(run, stage):
+        if run.state.step == 1:
+            terminal()
+            os.kill(os.getpid(), getattr(signal, number))
+            if number == "SIGHUP":  # from the terminal, and from the shell
+                os.kill(os.getpid(), signal.SIGHUP)
+        return step(run, stage)
+
+    monkeypatch.setattr(tfpi, "train_step", gone)
+    with pytest.raises(SystemExit, match="stopped. To go on"):
+        tfpi.main(command_line(quick_options | {"steps": 1000, "save_every": 1000}))
+    assert resumed_run({"out": quick_options["out"]}).state.step == 2
 
 
 def test_a_stream_that_fails_is_dropped():
@@ -263,6 +274,7 @@ def test_an_empty_folder_is_used(tiny_options, tmp_path):
 def test_a_run_that_is_over_says_so(trained_run, capsys, monkeypatch):
     monkeypatch.setattr(tfpi, "train", lambda run: True)
     monkeypatch.setattr(tfpi, "report", lambda run: None)
+    monkeypatch.setattr(tfpi, "check_run", None)  # of all problems, which takes a while
     trained_run.lock.close()
     tfpi.main(["--resume", "--out", str(trained_run.folder), "--steps", "40"])
     assert "This run is over" in capsys.readouterr().out
@@ -317,10 +329,10 @@ def test_a_template_that_builds_gigabytes_is_refused(template):
 def test_a_template_that_never_ends_is_refused(monkeypatch):
     """In a copy of the process first, then wherever Python can interrupt it."""
     loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr("thinkfree.SECONDS", 1)
-    with pytest.raises(ModelError, match="longer than 1 s"):
+    monkeypatch.setattr("thinkfree.SECONDS", 0.2)
+    with pytest.raises(ModelError, match="longer than 0.2 s"):
         check_prompts(bytes_tokenizer(loop))
-    with pytest.raises(ModelError, match="longer than 1 s"):
+    with pytest.raises(ModelError, match="longer than 0.2 s"):
         render(bytes_tokenizer(loop), "1 + 1?", "", True)
 
 

@@ -249,6 +249,7 @@ def test_rows_fit_and_lose_no_word(room):
 
 def test_a_question_is_answered_in_both_modes(canned, capsys):
     """Once each, with nothing measured, and nothing right or wrong."""
+    canned.answers["What is 3/4 of 84?"] = "63"
     eval_module.main(["--device", "cpu", "--ask", "What is 3/4 of 84?"])
     asked = [(r["questions"], r["samples"], r["thinking"]) for r in canned.requests]
     assert asked == [(["What is 3/4 of 84?"], 1, True), (["What is 3/4 of 84?"], 1, False)]

@@ -2,13 +2,8 @@
 
 import random
 import re
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-
 from checks import describe_work, mean_and_error, results_of
 from teachers import (
     DESIGNS,

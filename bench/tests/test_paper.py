@@ -9,14 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 pytest.importorskip("matplotlib")
-from runs import ROOT, kept_models, read_lines, read_runs, spread, tfpi_then_rl  # noqa: E402
-
-SMALL = ROOT / "models" / "small"
-
 import directions  # noqa: E402
 import figures  # noqa: E402
 import paper  # noqa: E402
 import tables  # noqa: E402
+from runs import kept_models, read_lines, read_runs, spread, tfpi_then_rl  # noqa: E402
 
 from support import plot  # noqa: E402
 
@@ -290,13 +287,13 @@ def test_figure_4_finds_known_directions(runs_with_models):
 # Training and evaluating
 
 
-def test_a_model_is_evaluated_once(tmp_path, monkeypatch):
+def test_a_model_is_evaluated_once(quick_model, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "TEST", 3)
     monkeypatch.setattr(paper, "HARD", 2)
     path = tmp_path / "evaluations.jsonl"
     for _ in range(2):
-        paper.evaluate_model(path, "step8", SMALL, 8, hard=False)
-        paper.evaluate_model(path, "stage1", SMALL, 24, hard=True)
+        paper.evaluate_model(path, "step8", quick_model["model"], 8, hard=False)
+        paper.evaluate_model(path, "stage1", quick_model["model"], 24, hard=True)
     lines = [(e["name"], e["data"], e["mode"], len(e["rewards"])) for e in read_lines(path)]
     assert lines == [
         ("step8", "test", "thinking", 3),
