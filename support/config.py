@@ -204,7 +204,7 @@ PRESETS = {
         "budgets": "80,112,160",
         "full_budget": 640,
         "prompts": 64,
-        "lr": 1e-4,
+        "lr": 2e-4,
         "minibatches": 2,
         "draws": 1,
         "slots": 512,

@@ -153,7 +153,7 @@ def join():
 
 def describe_lost():
     """Which rank is gone, and why, as far as it can be seen from here."""
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 2 if started else 0
     while time.monotonic() < deadline and all(p.poll() is None for p in started):
         time.sleep(PAUSE)
     lost = [(p.returncode, number) for number, p in enumerate(started, 1) if p.poll() is not None]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from shared import TINY_RUN, flat_weights, new_run, resumed_run, sequence, tiny_model
+from quick_runs import QUICK_RUN, command_line
+from shared import flat_weights, new_run, resumed_run, sequence, tiny_model
 
 import eval as evaluation
 import problems
@@ -202,7 +203,6 @@ def test_two_ranks_make_the_gradient_of_one(count, two_ranks):
 # --------------------------------------------------------------------------------------------------
 # A run
 
-OPTIONS = TINY_RUN | {"save_every": 1, "prompts": 5, "ranks": 2, "threads": 1, "budgets": "40,48"}
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 
 
@@ -220,23 +220,21 @@ def outcome(folder):
 
 
 @pytest.fixture
-def started(monkeypatch):
-    """As `start` leaves it: the other rank is there, and the config knows of two."""
-    monkeypatch.setattr("support.start.start_ranks", lambda config, model, start: PLAN)
+def options(quick_options, monkeypatch):
+    """Of a run whose other rank is there already, as `start` leaves it."""
+    monkeypatch.setattr("support.start.start_ranks", lambda config, model, start: None)
     monkeypatch.setattr("support.start.describe_start", lambda plan, config: [])
-
-
-PLAN = None  # which is only described
+    return quick_options | {"prompts": 5, "ranks": 2, "threads": 1}
 
 
 def train_two(two_ranks, make_run):
     return two_ranks(lambda: tfpi.train(begin(make_run)))
 
 
-def test_a_run_of_two_ranks_is_that_of_one(two_ranks, started, tmp_path):
+def test_a_run_of_two_ranks_is_that_of_one(two_ranks, options, tmp_path):
     """But for rounding: the same prompts, tokens and rewards, and one rank that writes."""
     for name, count in (("one", 1), ("two", 2)):
-        given = OPTIONS | {"steps": 1, "budgets": "40", "ranks": count}
+        given = options | {"steps": 1, "budgets": "8", "ranks": count}
         given["out"] = str(tmp_path / name)
 
         def make():
@@ -255,11 +253,11 @@ def test_a_run_of_two_ranks_is_that_of_one(two_ranks, started, tmp_path):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_run_whose_rank_was_killed_ends_as_if_nothing_had_happened(
-    victim, two_ranks, started, tmp_path, monkeypatch
+    victim, two_ranks, options, tmp_path, monkeypatch
 ):
     """Killed in its third step and resumed: weights, optimizer and metrics are equal."""
     for name in ("whole", "killed"):
-        given = OPTIONS | {"out": str(tmp_path / name)}
+        given = options | {"out": str(tmp_path / name)}
         if name == "killed":
             step = tfpi.train_step
 
@@ -288,9 +286,9 @@ def end_as_killed():
     raise Killed
 
 
-def test_all_ranks_stop_at_the_step_at_which_rank_0_was_asked(two_ranks, started, tmp_path):
+def test_all_ranks_stop_at_the_step_at_which_rank_0_was_asked(two_ranks, options, tmp_path):
     """The other one is never asked: a terminal's Ctrl-C is for rank 0 alone."""
-    given = OPTIONS | {"out": str(tmp_path / "run"), "steps": 100}
+    given = options | {"out": str(tmp_path / "run"), "steps": 100}
 
     def train():
         run = begin(lambda: new_run(given))
@@ -308,13 +306,12 @@ def test_all_ranks_stop_at_the_step_at_which_rank_0_was_asked(two_ranks, started
     assert two_ranks(train) == [2, 2]
 
 
-def test_the_command_line_starts_ranks_and_leaves_none(tmp_path):
+def test_the_command_line_starts_ranks_and_leaves_none(quick_model, tmp_path):
     """`--ranks 2` is two processes; when rank 0 is killed the other one is gone, too."""
     folder = tmp_path / "run"
-    options = TINY_RUN | {"steps": 1000, "ranks": 2, "out": str(folder)}
-    command = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    log = open(tmp_path / "log", "wb")
-    process = subprocess.Popen([sys.executable, "tfpi.py", *command], cwd=ROOT, stderr=log)
+    options = QUICK_RUN | quick_model | {"steps": 1000, "ranks": 2, "out": str(folder)}
+    command = [sys.executable, "tfpi.py", *command_line(options)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=open(tmp_path / "log", "wb"))
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         process.kill()
