@@ -40,21 +40,22 @@ from support.options import flag
 from thinkfree import render_all
 
 STEPS = {"steps": 24, "snapshot_every": 8}
+TFPI = {"recipe": "tfpi", "lr": 1e-4}  # half of the preset's, which came later
 RL = {"recipe": "direct", "lr": 2e-4}  # the best of TRIALS
 NO_STORY = RUNS / "no-story.jsonl"
 LEVEL3 = RUNS / "level3.jsonl"
 # The options of each method, in the order in which they are run; `after`: from the last model of
 # that method.
 METHODS = {
-    "tfpi": {"recipe": "tfpi", **STEPS},
+    "tfpi": {**TFPI, **STEPS},
     "direct": {**RL, "steps": 35, "snapshot_every": 5},
     "tfpi-rl": {**RL, "after": "tfpi", "steps": 16, "snapshot_every": 4},
     "multistage": {**RL, "recipe": "multistage", **STEPS},
-    "last": {"recipe": "tfpi", "budgets": "160", "steps": 72},
-    "last-two": {"recipe": "tfpi", "budgets": "112,160", "steps": 36},
+    "last": {**TFPI, "budgets": "160", "steps": 72},
+    "last-two": {**TFPI, "budgets": "112,160", "steps": 36},
     # Others drawn for flat groups, as DAPO does; 15 steps cost what 24 do without.
-    "draws": {"recipe": "tfpi", "steps": 15, "draws": 3},
-    "no-story": {"recipe": "tfpi", **STEPS, "snapshot_every": 0, "data": str(NO_STORY)},
+    "draws": {**TFPI, "steps": 15, "draws": 3},
+    "no-story": {**TFPI, **STEPS, "snapshot_every": 0, "data": str(NO_STORY)},
     "auto": {"recipe": "tfpi"},  # the main job: stages end by themselves
 }
 # Their last models' accuracy on the validation split chose the learning rate of all training with
