@@ -39,8 +39,8 @@ from mutants_table import LIKELY, TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("*.py", "support/*.py", "bench/*.py", "examples/*.py")
-COPIED = ("*.py", "pyproject.toml", "README.md", "support", "tests", "bench", "examples", "data")
-COPIED += ("models",)
+COPIED = ("*.py", "*.md", "pyproject.toml", "support", "tests", "bench", "examples", "data")
+COPIED += ("models", "reading", "assignments")
 FOLDERS = ["tests", "bench/tests"]
 # They look at this file, and at the form of the code, not at what it does.
 LEFT_OUT = ["tests/test_mutants.py", "tests/test_house.py"]

@@ -204,7 +204,8 @@ def test_two_processes_never_work_in_one_folder(small_run):
     small_run.lock.close()
     processes = multiprocessing.get_context("fork")
     ours, theirs = processes.Pipe()
-    other = processes.Process(target=hold, args=(small_run.folder, theirs))
+    # As a daemon it ends with the tests, also where this one fails.
+    other = processes.Process(target=hold, args=(small_run.folder, theirs), daemon=True)
     other.start()
     assert ours.poll(60) and ours.recv() == "held"
     with pytest.raises(

@@ -1,6 +1,11 @@
-"""For the tests of bench/ (python -m pytest assignments bench)."""
+"""The fixtures of tests/quick_runs.py, for the tests of bench/."""
 
 from processes import pytest_xdist_auto_num_workers
-from quick_runs import quick_model
 
-__all__ = ["pytest_xdist_auto_num_workers", "quick_model"]
+__all__ = ["pytest_xdist_auto_num_workers"]
+
+
+def pytest_configure(config):
+    """Not in the process that hands tests out: it would import torch for nothing."""
+    if not config.option.numprocesses:
+        config.pluginmanager.import_plugin("quick_runs")
