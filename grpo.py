@@ -178,7 +178,7 @@ def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
     """
     lengths = [len(rollout.response_ids) for rollout in minibatch]
     weights = (scale * token_weights(lengths, config.normalizer, budget)).split(lengths)
-    weighted = ranks.part(list(zip(minibatch, weights)))
+    weighted = ranks.part(list(zip(minibatch, weights)), lengths)
     own = [rollout for rollout, _ in weighted]
     share_prompts = bool(own) and sharing_pays(own, config.micro_tokens)
     prompts = SharedPrompts(model, own) if share_prompts else None

@@ -36,10 +36,12 @@ from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 MOST = 8  # ranks, unless more are asked for: each has half a GB of Python, and fewer rows a product
+BUCKET = 2**23  # numbers that are added up at once: many small tensors would wait for each other
 PAUSE = 0.0005  # seconds between looks at what is being exchanged
 FOLDER = "TFPI_RANKS"  # where ranks meet that `start` has started: a variable of their environment
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
@@ -195,16 +197,28 @@ def own_device(device):
     return f"cuda:{rank()}" if device == "cuda" and size() > 1 else device
 
 
-def part(items):
-    """This rank's part of a list: neighbours stay together."""
-    ends = [len(items) * number // size() for number in (rank(), rank() + 1)]
-    return items[slice(*ends)]
+def part(items, costs=None):
+    """This rank's part of a list, in which neighbours stay together: of like cost in each rank.
+
+    costs: the work that each item is; without it all are alike.
+    """
+    before = np.cumsum([0, *(costs or [1] * len(items))])  # the work before each item, and all
+    ends = np.searchsorted(before, before[-1] * np.arange(size() + 1) / size())
+    ends[-1] = len(items)
+    return items[ends[rank()] : ends[rank() + 1]]
 
 
 def add_up(tensors):
-    """Sums tensors over the ranks, in place: to the same bits on all of them."""
-    if size() > 1:
-        finish([dist.all_reduce(tensor, async_op=True) for tensor in tensors])
+    """Sums tensors of one type over the ranks, in place: to the same bits on all of them."""
+    bucket = []
+    for i, tensor in enumerate(tensors if size() > 1 else []):
+        bucket.append(tensor)
+        if i + 1 == len(tensors) or sum(t.numel() for t in bucket) > BUCKET:
+            flat = torch.cat([t.flatten() for t in bucket])
+            finish(dist.all_reduce(flat, async_op=True))
+            for t, total in zip(bucket, flat.split([t.numel() for t in bucket])):
+                t.copy_(total.view_as(t))
+            bucket = []
 
 
 def tell(value=None):
@@ -223,7 +237,7 @@ def gather(value):
     own = torch.zeros(int(lengths.max()), dtype=torch.uint8)
     own[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
     found = [torch.empty_like(own) for _ in lengths]
-    finish([dist.all_gather(found, own, async_op=True)])
+    finish(dist.all_gather(found, own, async_op=True))
     texts = [bytes(row[:length].numpy()) for row, length in zip(found, lengths.tolist())]
     return [json.loads(text, object_hook=unpack_array) for text in texts]
 
@@ -247,15 +261,14 @@ def unpack_array(value):
     return value
 
 
-def finish(works):
+def finish(work):
     """Waits until all is exchanged; a signal is answered meanwhile.
 
     Raises ConnectionError where a rank is gone.
     """
     try:
-        for work in works:
-            while not work.is_completed():
-                time.sleep(PAUSE)
-            work.wait()
+        while not work.is_completed():
+            time.sleep(PAUSE)
+        work.wait()
     except RuntimeError:
         raise ConnectionError(describe_lost()) from None
