@@ -286,6 +286,11 @@ TABLE = {
             ),
         ],
         "update": [
+            (
+                "each rank steps by its own gradient",
+                "ranks.add_up(gradients(optimizer, all_of_them=ranks.size() > 1))",
+                "pass",
+            ),
             ("all groups flat is a crash", "if parts else []", ""),
             (
                 "the second minibatch gets the first one's advantages",
@@ -336,6 +341,12 @@ TABLE = {
             ),
         ],
         "accumulate_gradient": [
+            (
+                "each rank trains on the whole minibatch",
+                "ranks.part(list(zip(minibatch, weights)), lengths)",
+                "list(zip(minibatch, weights))",
+            ),
+            ("metrics are those of one rank", "ranks.add_up([totals])", "pass"),
             ("fp16 gradients are not scaled", "(scale * token_weights(", "(1.0 * token_weights("),
             ("the loss is reported with its scale", "loss.item() / scale", "loss.item()"),
             ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
@@ -972,6 +983,12 @@ TABLE = {
             ),
         ],
         "sample_and_grade": [
+            ("each rank's random streams begin anew", "numbers=mine,", ""),
+            (
+                "each rank asks all prompts",
+                "range(ranks.rank(), len(prompts), ranks.size())",
+                "range(len(prompts))",
+            ),
             (
                 "responses are graded against other problems",
                 "zip(prompts, golds, groups)",
@@ -1284,7 +1301,39 @@ TABLE = {
             ),
         ],
     },
+    "support/ranks.py": {
+        "part": [
+            ("all ranks have the whole", "items[ends[rank()] : ends[rank() + 1]]", "items"),
+            ("what costs nothing at the end is lost", "ends[-1] = len(items)", ""),
+        ],
+        "add_up": [
+            ("sums stay in the buffer they travelled in", "t.copy_(total.view_as(t))", "pass"),
+        ],
+        "tell": [
+            (
+                "the last rank tells",
+                "gather(value if rank() == 0 else None)[0]",
+                "gather(value)[-1]",
+            ),
+        ],
+        "gather": [
+            ("values are cut to the shortest", "int(lengths.max())", "int(lengths.min())"),
+        ],
+        "cores": [
+            ("a container's quota is not looked at", "round(int(quota) / int(period))", "THREADS"),
+        ],
+        "check_alike": [
+            ("drifted weights are accepted", "len(set(gather(digest.hexdigest()))) > 1", "False"),
+        ],
+    },
     "support/run.py": {
+        "Run.stops": [
+            (
+                "each rank goes by its own signals",
+                "ranks.tell(self.asked_to_stop)",
+                "self.asked_to_stop",
+            ),
+        ],
         "Run.record": [
             (
                 "stage_step is the step of the run",
@@ -1654,14 +1703,14 @@ TABLE = {
 LIKELY = {
     "thinkfree.py": ["thinkfree", "tfpi"],
     "tfpi.py": ["tfpi", "wiring", "figures", "model", "run", "reliability"],
-    "grpo.py": ["grpo", "figures", "logprobs", "offload", "tfpi"],
+    "grpo.py": ["grpo", "figures", "logprobs", "offload", "tfpi", "ranks"],
     "logprobs.py": ["logprobs", "grpo", "recompute"],
     "rollout.py": ["rollout", "logprobs"],
     "cache.py": ["cache", "rollout"],
     "support/attention.py": ["cache", "rollout"],
     "support/graphs.py": ["rollout"],
     "reward.py": ["reward", "reward_golden"],
-    "eval.py": ["eval", "figures", "wiring", "options", "tfpi"],
+    "eval.py": ["eval", "figures", "wiring", "options", "tfpi", "ranks"],
     "problems.py": ["data", "problems"],
     "distill.py": ["distill", "commands"],
     "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
@@ -1686,7 +1735,8 @@ LIKELY = {
     "support/rows.py": ["data", "bad_input"],
     "support/samples.py": ["samples", "page"],
     "support/show.py": ["samples"],
-    "support/run.py": ["safety", "wiring", "options", "figures", "reliability", "run"],
+    "support/ranks.py": ["ranks"],
+    "support/run.py": ["ranks", "safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
     "support/teacher.py": ["distill"],
     "support/terminal.py": ["safety"],

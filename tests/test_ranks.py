@@ -87,6 +87,14 @@ def test_parts_are_the_whole_once(count, two_ranks):
     assert first + second == items and abs(len(first) - len(second)) <= 1
 
 
+def test_parts_are_of_like_cost(two_ranks):
+    """One long response is the work of six short ones; what costs nothing is not lost."""
+    items = list("abcdefghi")
+    costs = [6, 1, 1, 1, 1, 1, 1, 0, 0]
+    parts = two_ranks(lambda: ranks.gather(ranks.part(items, costs)))
+    assert parts == [["a"], ["b", "c", "d", "e", "f", "g", "h", "i"]]
+
+
 def test_sums_are_those_of_all_ranks(two_ranks):
     def add():
         tensors = [torch.full((3,), 1.0 + ranks.rank()), torch.tensor(10.0 * ranks.rank())]
