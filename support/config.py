@@ -210,7 +210,7 @@ PRESETS = {
         "slots": 512,
         "micro_tokens": 1536,
         "stage_steps": 90,
-        "validate_every": 5,
+        "validate_every": 4,
         "validation_problems": 250,
         "eval_problems": 250,
         "instruction": "",
