@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = (
     "--model small --device cpu --budgets 80 --eval-problems 2 --eval-samples 1 "
-    "--validation-problems 2 --validate-every 100 --save-every 100 --full-budget 96"
+    "--validation-problems 2 --validate-every 100 --save-every 100 --full-budget 96 --minibatches 2"
 ).split()
 WAYS = {
     "a rank a core": [],

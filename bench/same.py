@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
 OPTIONS = (
     "--model small --device cpu --steps 2 --prompts 16 --draws 2 --validate-every 1 --save-every 1 "
-    "--eval-problems 10 --eval-samples 2 --validation-problems 10 --seed 5"
+    "--eval-problems 10 --eval-samples 1 --validation-problems 10 --seed 5"
 ).split()
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -14,6 +14,7 @@ up there. forecast.py puts it into words. Left out: the fragments that an alloca
 of the memory is kept free for them), several devices.
 """
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -258,7 +259,7 @@ def settle_ranks(options, needed):
         threads = 1 if options.ranks or best == most else cores // best
     else:
         best = torch.cuda.device_count() if device == torch.device("cuda") else 1
-    options.ranks = options.ranks or best
+    options.ranks = int(os.environ.get("WORLD_SIZE", 0)) or options.ranks or best  # torchrun's
     options.threads = options.threads or threads
 
 

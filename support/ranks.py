@@ -80,6 +80,8 @@ def group():
     """Within it, ranks may be started and joined; at its end, however it comes, none is left."""
     if follows() and FOLDER in os.environ:
         threading.Thread(target=end_with_rank_0, daemon=True).start()
+    elif follows():  # torchrun's: rank 0 speaks for all
+        sys.stdout = sys.stderr = open(os.devnull, "w")
     try:
         yield
     finally:
@@ -99,7 +101,7 @@ def group():
 
 def follows():
     """Whether this process was started as another rank than 0."""
-    return int(os.environ.get("RANK", 0)) > 0
+    return "WORLD_SIZE" in os.environ and int(os.environ.get("RANK", 0)) > 0
 
 
 def end_with_rank_0():

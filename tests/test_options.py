@@ -40,7 +40,7 @@ def test_help_tells_the_defaults_of_both(capsys):
         parse_arguments(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for default in (
-        "learning rate, constant, no warm-up; paper: 1e-6 (default: 1e-06; small: 0.0002)",
+        "learning rate, constant, no warm-up; paper: 1e-6 (default: 1e-06; small: 0.0001)",
         "rollouts a prompt; paper: 8 (default: 8)",
         "prompts a step; paper: 256 (default: 256; small: 64)",
     ):
@@ -60,8 +60,8 @@ def test_the_defaults_are_the_papers():
 
 def test_the_small_preset_is_what_the_readme_says():
     config = asdict(Config(**find_settings("small")))
-    small = {"lr": 2e-4, "prompts": 64, "minibatches": 2, "budgets": "80,112,160", "draws": 1}
-    small |= {"instruction": "", "stage_steps": 90, "validate_every": 5, "eval_problems": 250}
+    small = {"lr": 1e-4, "prompts": 64, "minibatches": 4, "budgets": "80,112,160", "draws": 1}
+    small |= {"instruction": "", "stage_steps": 90, "validate_every": 4, "eval_problems": 250}
     small |= {"full_budget": 640, "validation_problems": 250, "group": 8, "eps_high": 0.28}
     assert {name: config[name] for name in small} == small
 

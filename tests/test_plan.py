@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ from support.plan import (
     most_keys,
     sampling_bytes,
     settle_memory,
+    settle_ranks,
     update_bytes,
 )
 from support.sizes import measure_sizes
@@ -339,6 +341,29 @@ def test_flops_are_those_that_a_run_counts():
     plan, config = plan_for("qwen3-4b", 80)
     # 4.022e9 x (2 x (8.389e6 + 0.131e6) + 6 x (8.389e6 + 1.049e6))
     assert "up to 8.4M tokens and 296.3 PFLOP" in "\n".join(describe_plan(plan, config))
+
+
+@pytest.mark.parametrize(
+    "given, cores, gigabytes, ranks, threads",
+    [
+        (0, 4, 24, 4, 1),  # one a core
+        (0, 64, 24, 8, 1),  # more would have little each
+        (0, 4, 5, 2, 2),  # half of the memory has room for two, which get the cores
+        (0, 4, 1, 1, 4),
+        (3, 4, 24, 3, 1),  # as the user says, whatever there is
+        (3, 4, 1, 3, 1),
+    ],
+)
+def test_a_cpu_has_as_many_ranks_as_cores_and_memory(
+    given, cores, gigabytes, ranks, threads, monkeypatch
+):
+    """Of a model of which each rank takes 1 GB."""
+    monkeypatch.setattr("support.ranks.THREADS", cores)
+    monkeypatch.setattr("support.ranks.QUOTA", Path("no quota"))
+    monkeypatch.setattr("support.plan.machine_memory", lambda: gigabytes * GB)
+    options = SimpleNamespace(device="cpu", ranks=given, threads=0)
+    settle_ranks(options, needed=GB)
+    assert (options.ranks, options.threads) == (ranks, threads)
 
 
 def test_each_run_begins_with_its_plan():

@@ -5,7 +5,15 @@ import json
 import pytest
 
 from rollout import Rollout
-from support.report import describe, find_trouble, format_row, format_sample, report, step_line
+from support.report import (
+    describe,
+    find_delay,
+    find_trouble,
+    format_row,
+    format_sample,
+    report,
+    step_line,
+)
 from tfpi import Stage, stages, train_stage
 
 FREE = Stage("stage", False, 21)
@@ -17,6 +25,14 @@ FREE = Stage("stage", False, 21)
 RESULT = {"accuracy": 0.125, "error": 0.031, "tokens": 45.6, "truncated": 0.078}
 RESULT |= {"verification": 0.09, "thought": 0.011, "empty": 0.022, "pass_at_k": 0.4, "k": 4}
 RESULT |= {"problems": 250, "answer_tokens": 33.3}
+
+
+def test_a_step_that_takes_five_times_the_usual_is_told():
+    """With the remedy; not while too few steps say what is usual."""
+    usual = [1.0, 1.1, 0.9, 1.0, 30.0]
+    said = find_delay(5.1, usual)
+    assert "took 5.1 s, where 1.0 are usual" in said and "--ranks" in said
+    assert find_delay(4.9, usual) == "" == find_delay(50.0, usual[:4])
 
 
 def words(text):
