@@ -9,7 +9,7 @@ or continues a pretrained one, with its own tokenizer, until it thinks as the te
 
     python distill.py --model smollm2
 
-The teacher is a program: support/teacher.py says what its traces are like. Left out: sampling from
+The teacher is a program: lesson/teacher.py says what its traces are like. Left out: sampling from
 a real teacher, filtering by its correctness, sequence packing.
 """
 
@@ -28,17 +28,17 @@ from transformers.utils import logging
 
 from eval import sample_and_grade, summarise
 from grpo import micro_batches
+from lesson.arithmetic import FAMILIES, draw_problem
+from lesson.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_tokenizer
+from lesson.teacher import write_trace
 from problems import load_split
 from support import ranks
-from support.arithmetic import FAMILIES, draw_problem
 from support.config import PRESETS, Config
 from support.files import fill_folder, new_folder, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.offload import gradients
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.plan import share_work
-from support.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_tokenizer
-from support.teacher import write_trace
 from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all
 

@@ -10,7 +10,7 @@ accepted that could never be rewarded, since a run on such data learns nothing, 
 
 An answer counts if the grader itself can read it (reward.is_readable). Rows without question or
 answer are left out, counted and named; more than half of them is an error. The bundled splits
-(data/*.jsonl, by support/arithmetic.py) are written again, byte for byte, by
+(data/*.jsonl, by lesson/arithmetic.py) are written again, byte for byte, by
 
     python problems.py
 
@@ -28,8 +28,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lesson.arithmetic import DATA, write_splits
 from reward import extract_answer, is_readable
-from support.arithmetic import DATA, write_splits
 from support.options import Parser, check_options, expand
 from support.rows import DataError, read_rows
 from support.terminal import calm_streams, say, visible

@@ -3,7 +3,7 @@ r"""The math reward r(x, y): 1.0 if the final answer of a response equals the go
 It is the verifiable reward of Section 2 of the paper. TFPI leaves it alone: r(x', y) is r(x, y). In
 RL the grader *is* the objective: a false positive is exploited within a hundred steps, a false
 negative is noise, a hang stops the run. So an answer is parsed, and never executed: by
-support/spelling.py and support/answers.py, which you may skip at first reading. Left out: partial
+answers/spelling.py and answers/algebra.py, which you may skip at first reading. Left out: partial
 credit, penalties, proofs.
 
 Which text is the answer: the content of the last `\boxed{...}` after the last `</think>`. An
@@ -37,9 +37,9 @@ What equals what, case by case in `tests/reward_cases.tsv`:
 
 import re
 
-from support.answers import read, same
-from support.spelling import tidy
-from support.tokens import Refuse, spelled
+from answers.algebra import read, same
+from answers.spelling import tidy
+from answers.tokens import Refuse, spelled
 
 MAX_CHARS = 1000  # of an answer that is parsed; a longer one equals only the same text
 BRACES = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")

@@ -22,7 +22,8 @@ from packs import HANDOUT, right_values, wrong_values
 from planting import ROOT, blank, names_of, replace_bodies
 from table import BY_NUMBER, TABLE
 
-COPIED = ("*.py", "support/*.*", "requirements.txt", "LICENSE", "data/*", "models/*/*")
+COPIED = ("*.py", "answers/*.*", "lesson/*.*", "support/*.*", "requirements.txt", "LICENSE")
+COPIED += ("data/*", "models/*/*")
 TOOLS = ("checking.py", "grade.py", "hints.py", "packs.py", "planting.py", "running.py")
 TOOLS += ("table.py", "tiny.py")
 HEAD = """# Your assignments

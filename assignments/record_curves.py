@@ -18,7 +18,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CURVES = HERE / "curves"
-COPIED = ("*.py", "support", "data", "models")
+COPIED = ("*.py", "answers", "lesson", "support", "data", "models")
 OPTIONS = "--model small --steps 10 --prompts 32 --eval-problems 20 --eval-samples 1 --device cpu"
 OPTIONS = [*OPTIONS.split(), "--validation-problems", "50"]
 METRICS = ("reward", "tokens", "truncated", "flat_groups", "entropy", "verification")

@@ -32,10 +32,10 @@ from transformers.utils import logging
 
 import distill
 from eval import sample_and_grade, verification_share
+from lesson.small import save
 from problems import load_split
 from support.config import MODES, PRESETS
 from support.model import load_model
-from support.small import save
 from thinkfree import render_all
 
 FOLDER = ROOT / "runs" / "checks"

@@ -31,9 +31,10 @@ from transformers.utils import logging
 
 import distill
 from eval import sample_and_grade, summarise
+from lesson import teacher
+from lesson.arithmetic import draw_problem
 from problems import load_split
-from support import ranks, teacher
-from support.arithmetic import draw_problem
+from support import ranks
 from support.config import MODES, PRESETS
 from support.model import load_model
 from support.options import flag

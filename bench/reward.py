@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from test_reward_golden import CASES  # noqa: E402
 
 import reward  # noqa: E402
-from support.answers import read as read_ours  # noqa: E402
+from answers.algebra import read as read_ours  # noqa: E402
 
 try:
     from math_verify import parse, verify

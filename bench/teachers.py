@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import distill
-from support import teacher
-from support.arithmetic import apply_op, draw_problem
+from lesson import teacher
+from lesson.arithmetic import apply_op, draw_problem
 
 SAME = " Same."
 DIFFERS = " Wait, that differs."

@@ -38,9 +38,9 @@ import pytest
 from mutants_table import LIKELY, TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("*.py", "support/*.py", "bench/*.py", "examples/*.py")
-COPIED = ("*.py", "*.md", "pyproject.toml", "support", "tests", "bench", "examples", "data")
-COPIED += ("models", "reading", "assignments")
+SOURCES = ("*.py", "answers/*.py", "lesson/*.py", "support/*.py", "bench/*.py", "examples/*.py")
+COPIED = ("*.py", "*.md", "pyproject.toml", "answers", "lesson", "support", "tests", "bench")
+COPIED += ("examples", "data", "models", "reading", "assignments")
 FOLDERS = ["tests", "bench/tests"]
 # They look at this file, and at the form of the code, not at what it does.
 LEFT_OUT = ["tests/test_mutants.py", "tests/test_house.py"]

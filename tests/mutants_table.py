@@ -875,7 +875,7 @@ TABLE = {
             ("prose is a product of letters", "not PROSE.search(text)", "True"),
         ],
     },
-    "support/units.py": {
+    "answers/units.py": {
         "mark_unit": [
             (
                 "any text is a unit",
@@ -1029,7 +1029,7 @@ TABLE = {
             ),
         ],
     },
-    "support/arithmetic.py": {
+    "lesson/arithmetic.py": {
         "write_expression": [
             ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
         ],
@@ -1178,7 +1178,7 @@ TABLE = {
             ),
         ],
     },
-    "support/teacher.py": {
+    "lesson/teacher.py": {
         "write_pass": [
             ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
         ],
@@ -1547,7 +1547,7 @@ TABLE = {
             ("the table leaves out the start", "for entry in table:", "for entry in table[1:]:"),
         ],
     },
-    "support/answers.py": {
+    "answers/algebra.py": {
         "atoms": [
             ("an interval has its open ends", '+ (piece.brackets[0] == "(")', "+ 0"),
         ],
@@ -1713,13 +1713,13 @@ LIKELY = {
     "eval.py": ["eval", "figures", "wiring", "options", "tfpi", "ranks"],
     "problems.py": ["data", "problems"],
     "distill.py": ["distill", "commands"],
-    "support/answers.py": ["reward_golden", "reward", "reward_fuzz"],
-    "support/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
-    "support/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
-    "support/units.py": ["reward_golden", "reward", "reward_fuzz"],
+    "answers/algebra.py": ["reward_golden", "reward", "reward_fuzz"],
+    "answers/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
+    "answers/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
+    "answers/units.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/files.py": ["commands"],
     "support/options.py": ["commands"],
-    "support/arithmetic.py": ["problems"],
+    "lesson/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
     "support/eval_options.py": ["samples", "options"],
     "support/disk.py": ["offload", "safety", "reliability", "run"],
@@ -1738,7 +1738,7 @@ LIKELY = {
     "support/ranks.py": ["ranks"],
     "support/run.py": ["ranks", "safety", "wiring", "options", "figures", "reliability", "run"],
     "support/start.py": ["safety", "reliability", "run", "data"],
-    "support/teacher.py": ["distill"],
+    "lesson/teacher.py": ["distill"],
     "support/terminal.py": ["safety"],
     "bench/figures.py": ["paper"],
     "bench/runs.py": ["paper"],

@@ -9,9 +9,9 @@ import transformers
 
 import problems
 import tfpi
+from lesson.arithmetic import FIRST
 from rollout import Rollout
 from support import ranks, start
-from support.arithmetic import FIRST
 from support.config import find_settings
 from support.model import load_model
 

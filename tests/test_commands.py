@@ -17,7 +17,8 @@ import eval as eval_module
 import problems
 import tfpi
 import thinkfree
-from support import arithmetic, plot
+from lesson import arithmetic
+from support import plot
 from support.config import find_settings, parse_arguments
 from support.model import load_model
 from support.options import LARGEST, LARGEST_SEED

@@ -14,13 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import distill
 from distill import draw_batches, draw_traces, encode_trace, make_model, pad_batch, sft
 from eval import sample_and_grade, summarise
-from problems import load_split
-from reward import math_reward
-from support.arithmetic import draw_problem
-from support.config import PRESETS, Config
-from support.model import ModelError
-from support.small import save
-from support.teacher import (
+from lesson.arithmetic import draw_problem
+from lesson.small import save
+from lesson.teacher import (
     SOLUTION,
     THINKING,
     break_up,
@@ -30,6 +26,10 @@ from support.teacher import (
     write_trace,
     write_work,
 )
+from problems import load_split
+from reward import math_reward
+from support.config import PRESETS, Config
+from support.model import ModelError
 from thinkfree import render, render_all
 
 SMALL = Path(__file__).parent.parent / "models" / "small"

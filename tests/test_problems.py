@@ -14,8 +14,8 @@ import pytest
 from shared import load_split
 
 import problems as problems_module
+from lesson.arithmetic import DATA, FAMILIES, draw_problem, write_splits
 from problems import load_data, load_problems, take_problems
-from support.arithmetic import DATA, FAMILIES, draw_problem, write_splits
 from support.rows import DataError
 
 SPLITS = ("train", "validation", "test")  # whole ones, by shared.load_split

@@ -10,8 +10,8 @@ import time
 import pytest
 from test_reward_golden import CASES
 
+from answers.spelling import RULES
 from reward import extract_answer, grade, is_equivalent, is_readable, math_reward
-from support.spelling import RULES
 
 # --------------------------------------------------------------------------------------------------
 # Which text is the answer

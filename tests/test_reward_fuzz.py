@@ -6,9 +6,9 @@ import time
 import pytest
 from test_reward_golden import CASES
 
+from answers.algebra import Refuse, read
+from answers.spelling import tidy
 from reward import extract_answer, is_equivalent, math_reward
-from support.answers import Refuse, read
-from support.spelling import tidy
 
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})

@@ -21,8 +21,8 @@ from teachers import (
     write_trace,
 )
 
+from lesson.arithmetic import Exercise, apply_op, draw_problem
 from reward import math_reward
-from support.arithmetic import Exercise, apply_op, draw_problem
 
 PLANTED = ("tens", "columns", "back")
 EASY = re.compile(r"\d+(?: [+*-] \d+)+")

@@ -7,7 +7,7 @@ What may be dropped behind a value is in units.py.
 import re
 from typing import NamedTuple
 
-from support.units import (
+from answers.units import (
     BRACKETED_TAIL,
     CHINESE_TAIL,
     TEXT,

@@ -1,7 +1,7 @@
 r"""An answer's tokens; skip at first reading.
 
 `tokenize` cuts a tidy text (spelling.py) into tokens, a pair of brackets with its inside being one,
-and `Reader` hands them out. What they mean is for answers.py to say.
+and `Reader` hands them out. What they mean is for algebra.py to say.
 """
 
 import re

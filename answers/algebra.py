@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import mpmath
 
-from support.tokens import FUNCTIONS, RESERVED, TRIG, Group, Reader, Refuse, split, tokenize
+from answers.tokens import FUNCTIONS, RESERVED, TRIG, Group, Reader, Refuse, split, tokenize
 
 # Caps, each checked before the work that it bounds.
 MAX_SIGNS = 3  # k signs \pm are 2**k values

@@ -15,7 +15,7 @@ and the wrong digits are *left out of the loss*: the model learns to notice a mi
 one. Left out: sampling from a real teacher, and filtering by its correctness.
 """
 
-from support.arithmetic import allowed, apply_op
+from lesson.arithmetic import allowed, apply_op
 
 # detail: the share of hard steps that are broken up
 # check: the probability of one more checking pass, of which there are at most three
