@@ -206,7 +206,7 @@ TABLE = [
         "one_step",
         "One step of TFPI",
         minutes=60,
-        lines=30,
+        lines=15,
         file="tfpi.py",
         functions=("sample_groups", "train_step"),
         paper="Section 3, J_TFPI(theta) = E_x[J_RLVR(theta, x')]",

@@ -182,7 +182,7 @@ def own_lines(row):
             bodies += [line.strip() for line in lines[first - 1 : last]]
     bodies = [line for line in bodies if len(line) > 20]
     blanked = make.blanked(CODE)
-    paths = [path for pattern in make.COPIED[:2] for path in planting.ROOT.glob(pattern)]
+    paths = [path for pattern in make.COPIED[:4] for path in planting.ROOT.glob(pattern)]
     others = {path.relative_to(planting.ROOT).as_posix(): path.read_text() for path in paths}
     found = [line for line in bodies if line not in "\n".join((others | blanked).values())]
     assert 2 * len(found) >= len(bodies)

@@ -19,7 +19,7 @@ TABLE = {
             ),
         ],
         "check_prompts": [
-            ("an x that ends closed is accepted", "if CLOSED.search(x):", "if False:"),
+            ("an x that ends closed is accepted", "if CLOSED.search(x):", "if False:")
         ],
         "render": [
             (
@@ -33,59 +33,16 @@ TABLE = {
                 "return prompt if thinking else prompt + block",
             ),
         ],
-        "write_prompts": [
-            (
-                "other trainers get x",
-                "render_all(tokenizer, problems, instruction, False)",
-                "render_all(tokenizer, problems, instruction, True)",
-            ),
-        ],
         "think_free": [
             (
                 "a block that the template opens is opened twice",
                 'return OPEN.sub("", prompt) + block',
                 "return prompt + block",
-            ),
+            )
         ],
     },
     "tfpi.py": {
-        "stages": [
-            (
-                "the stages train with thinking",
-                "Stage(name, False, budget)",
-                "Stage(name, True, budget)",
-            ),
-        ],
-        "validate": [
-            ("validation in the other mode", "stage.thinking", "not stage.thinking"),
-            ("validation on the test split", "run.validation[", "run.test["),
-            (
-                "the truncation of a validation is its last step's",
-                "mean(state.since_validation)",
-                "state.since_validation[-1]",
-            ),
-            (
-                "a validation has as many problems as an evaluation",
-                "run.config.validation_problems",
-                "run.config.eval_problems",
-            ),
-            (
-                "a validation has as many samples as an evaluation",
-                'stage.thinking, 1, "validation"',
-                'stage.thinking, run.config.eval_samples, "validation"',
-            ),
-        ],
         "sample_groups": [
-            (
-                "stages sample at the full budget",
-                '"max_new_tokens": stage.budget',
-                '"max_new_tokens": config.full_budget',
-            ),
-            (
-                "the new budget is applied a step late",
-                '"max_new_tokens": stage.budget',
-                '"max_new_tokens": stages(config)[max(run.state.stage - (run.state.stage_step == 0), 0)].budget',
-            ),
             (
                 "every step has the same stream",
                 "stream_seed(config.seed, run.state.step, 2 * draw)",
@@ -103,29 +60,24 @@ TABLE = {
             ),
             ("each step draws the same prompts", "run.state.cursor += len(problems)", "pass"),
             (
-                "rollouts are sampled at temperature 1",
-                '"temperature": config.temperature',
-                '"temperature": 1.0',
-            ),
-            (
-                "the instruction is dropped in training",
-                "problems, config.instruction, stage.thinking",
-                'problems, "", stage.thinking',
-            ),
-            (
-                "RL with thinking samples without",
-                "config.instruction, stage.thinking",
-                "config.instruction, False",
-            ),
-            ("--slots is ignored in training", '"slots": config.slots', '"slots": 256'),
-            (
                 "the order of the problems ignores the seed",
                 "config.prompts, config.seed)",
                 "config.prompts, 0)",
             ),
+            (
+                "stages sample at the full budget",
+                '"budget": stage.budget',
+                '"budget": config.full_budget',
+            ),
+            (
+                "the new budget is applied a step late",
+                '"budget": stage.budget',
+                '"budget": stages(config)[max(run.state.stage - (run.state.stage_step == 0), 0)].budget',
+            ),
+            ("RL with thinking samples without", "problems, stage.thinking", "problems, False"),
         ],
         "train": [
-            ("a resumed run measures the start again", "if not run.state.evaluations:", "if True:"),
+            ("a resumed run measures the start again", "if not run.state.evaluations:", "if True:")
         ],
         "levelled_off": [
             (
@@ -177,37 +129,13 @@ TABLE = {
                 "config.prompts, config.draws",
                 "config.prompts, 1",
             ),
-            (
-                "step_seconds leave out the sampling",
-                "time.monotonic() - started",
-                "time.monotonic() - sampled",
-            ),
-        ],
-        "count_step": [
-            (
-                "only kept responses are counted as generated",
-                "for group in groups for rollout in group",
-                "for group in kept for rollout in group",
-            ),
-            (
-                "the compute of a run is its last step's",
-                "run.state.flops += count_flops",
-                "run.state.flops = count_flops",
-            ),
         ],
         "describe_groups": [
             (
                 "truncation is counted the wrong way round",
                 "not rollout.finished",
                 "rollout.finished",
-            ),
-        ],
-        "train_stage": [
-            (
-                "validations go by the step of the run",
-                "run.state.stage_step % run.config",
-                "run.state.step % run.config",
-            ),
+            )
         ],
         "check_run": [
             (
@@ -216,6 +144,56 @@ TABLE = {
                 "pass",
             ),
             ("a sampler that disagrees is trained with", "if gap > MAX_GAP:", "if False:"),
+        ],
+        "stages": [
+            (
+                "the stages train with thinking",
+                'Stage(f"stage{i}", False, budget)',
+                'Stage(f"stage{i}", True, budget)',
+            )
+        ],
+        "validate_if_due": [
+            ("validation in the other mode", "stage.thinking", "not stage.thinking"),
+            ("validation on the test split", "run.validation[", "run.test["),
+            (
+                "the truncation of a validation is its last step's",
+                "mean(state.since_validation)",
+                "state.since_validation[-1]",
+            ),
+            (
+                "a validation has as many problems as an evaluation",
+                "run.config.validation_problems",
+                "run.config.eval_problems",
+            ),
+            (
+                "a validation has as many samples as an evaluation",
+                'stage.thinking, 1, "validation"',
+                'stage.thinking, run.config.eval_samples, "validation"',
+            ),
+            (
+                "validations go by the step of the run",
+                "state.stage_step % run.config",
+                "state.step % run.config",
+            ),
+        ],
+        "timed": [
+            (
+                "step_seconds leave out the sampling",
+                'metrics["step_seconds"] = time.monotonic() - started',
+                'metrics["step_seconds"] = metrics["update_seconds"]',
+            )
+        ],
+        "count_step": [
+            (
+                "only kept responses are counted as generated",
+                "for group in groups for r in group",
+                "for group in kept for r in group",
+            ),
+            (
+                "the compute of a run is its last step's",
+                "state.flops += count_flops",
+                "state.flops = count_flops",
+            ),
         ],
     },
     "grpo.py": {
@@ -351,16 +329,6 @@ TABLE = {
             ("the loss is reported with its scale", "loss.item() / scale", "loss.item()"),
             ("shared prompts: their gradients stop at the copies", "prompts.backward()", "pass"),
             (
-                "prompts are always run for each response",
-                "sharing_pays(minibatch, config.micro_tokens)",
-                "False",
-            ),
-            (
-                "the stop token is dropped from the loss",
-                "torch.cat([weight for _, weight in batch])",
-                "torch.cat([w.index_fill(0, torch.tensor([len(w) - 1]), 0.0) for _, w in batch])",
-            ),
-            (
                 "the clipped share is added up over micro-batches",
                 "share * clipped.item()",
                 "clipped.item()",
@@ -370,23 +338,6 @@ TABLE = {
                 'metrics["loss"] += loss.item()',
                 'metrics["loss"] -= loss.item()',
             ),
-        ],
-        "batch_loss": [
-            (
-                "the mask goes by token values: pad is stop",
-                "weights = weights.to(device)",
-                "weights = weights.to(device) * (tokens != 0)",
-            ),
-            (
-                "normalised per micro-batch",
-                "weights = weights.to(device)",
-                "weights = weights.to(device) / weights.sum()",
-            ),
-            (
-                "old log-probs in another order than the tokens",
-                "for r in rollouts for p in r.logprobs",
-                "for r in rollouts[::-1] for p in r.logprobs",
-            ),
             (
                 "temperature forgotten in the trainer",
                 "temperature=config.temperature",
@@ -394,28 +345,28 @@ TABLE = {
             ),
             (
                 "the clip range of the options is not used",
-                "eps_low=config.eps_low, eps_high=config.eps_high",
-                "eps_low=0.2, eps_high=0.28",
+                "(config.eps_low, config.eps_high)",
+                "(0.2, 0.28)",
             ),
             (
                 "old log-probs are the current ones: the ratio is always 1",
-                "old[rows]",
-                "logprobs.detach()",
-            ),
-            (
-                "every chunk gets the first one's advantages",
-                "advantages[rows]",
-                "advantages[: len(logprobs)]",
+                "*columns.at(rows), *clip",
+                "logprobs.detach(), *columns.at(rows)[1:], *clip",
             ),
             (
                 "the trainer's clip range is swapped",
-                "eps_low=config.eps_low, eps_high=config.eps_high",
-                "eps_low=config.eps_high, eps_high=config.eps_low",
+                "(config.eps_low, config.eps_high)",
+                "(config.eps_high, config.eps_low)",
             ),
             (
                 "differences of log-probs cancel in the gap",
-                "(logprobs - old).abs().mean()",
-                "(logprobs - old).mean()",
+                "(logprobs - columns.old_logprobs).abs().mean()",
+                "(logprobs - columns.old_logprobs).mean()",
+            ),
+            (
+                "prompts are always run for each response",
+                "sharing_pays(own, config.micro_tokens)",
+                "False",
             ),
         ],
         "token_weights": [
@@ -464,10 +415,37 @@ TABLE = {
                 "micro-batches are cut by their number, not their tokens",
                 "size_of(item) * (len(batches[-1]) + 1) > tokens",
                 "len(batches[-1]) + 1 > tokens",
+            )
+        ],
+        "": [("the largest gradient norm is ten", "MAX_GRAD_NORM = 1.0", "MAX_GRAD_NORM = 10.0")],
+        "token_batch": [
+            (
+                "the stop token is dropped from the loss",
+                "[weights for _, weights in weighted]",
+                "[w.index_fill(0, torch.tensor([len(w) - 1]), 0.0) for _, w in weighted]",
+            ),
+            (
+                "the mask goes by token values: pad is stop",
+                "[weights for _, weights in weighted]",
+                "[w * (torch.tensor(r.response_ids) != 0) for r, w in weighted]",
+            ),
+            (
+                "normalised per micro-batch",
+                "[weights for _, weights in weighted]",
+                "[w / sum(v.sum() for _, v in weighted) for _, w in weighted]",
+            ),
+            (
+                "old log-probs in another order than the tokens",
+                "for rollout, _ in weighted]",
+                "for rollout, _ in weighted[::-1]]",
             ),
         ],
-        "": [
-            ("the largest gradient norm is ten", "MAX_GRAD_NORM = 1.0", "MAX_GRAD_NORM = 10.0"),
+        "TokenBatch.at": [
+            (
+                "every chunk gets the first one's advantages",
+                "TokenBatch(*(column[rows] for column in self))",
+                "TokenBatch(self.old_logprobs[rows], self.advantages[: len(self.weights[rows])], self.weights[rows])",
+            )
         ],
     },
     "logprobs.py": {
@@ -522,14 +500,14 @@ TABLE = {
                 "a layer that runs again finds its own keys in the cache",
                 "if layer < len(self.layers):",
                 "if False:",
-            ),
+            )
         ],
         "PromptKeys.update": [
             (
                 "shared prompts: a layer attends to the keys of the next",
                 "self.states[2 * layer : 2 * layer + 2]",
                 "self.states[2 * layer + 2 : 2 * layer + 4] or self.states[:2]",
-            ),
+            )
         ],
         "project_chunks": [
             ("probabilities overflow in fp16", "if hidden.dtype == torch.float16:", "if False:"),
@@ -582,17 +560,17 @@ TABLE = {
                 "every chunk gets the first one's gradient",
                 "lambda rows, logprobs: grad[rows]",
                 "lambda rows, logprobs: grad[:len(logprobs)]",
-            ),
+            )
         ],
         "FusedLoss.backward": [
-            ("the fused loss ignores how it is scaled", "grad_hidden.mul_(grad)", "grad_hidden"),
+            ("the fused loss ignores how it is scaled", "grad_hidden.mul_(grad)", "grad_hidden")
         ],
         "plan_chunks": [
             (
                 "autocast is left to each pass",
                 "torch.get_autocast_dtype(device) if autocast else hidden.dtype",
                 "hidden.dtype",
-            ),
+            )
         ],
     },
     "rollout.py": {
@@ -663,11 +641,7 @@ TABLE = {
                 "self.finished[request] = stopped[ended - first]",
                 "self.finished[request] = self.written[ended] < self.budget",
             ),
-            (
-                "the flag is another row's",
-                "stopped[ended - first]",
-                "stopped[: len(ended)]",
-            ),
+            ("the flag is another row's", "stopped[ended - first]", "stopped[: len(ended)]"),
             (
                 "the budget is one token short",
                 "self.written[rows] == self.budget",
@@ -685,11 +659,7 @@ TABLE = {
                 "for i in requests",
                 "for i in range(first, self.live)",
             ),
-            (
-                "refill: positions count the padding",
-                "ends[source] - 1",
-                "ends.max() - 1",
-            ),
+            ("refill: positions count the padding", "ends[source] - 1", "ends.max() - 1"),
             (
                 "refill: the count of written tokens is stale",
                 "torch.tensor([entering[i].written for i in source], device=self.device)",
@@ -718,7 +688,7 @@ TABLE = {
                 "the first token comes from a pad",
                 "device=self.device), ends - 1]",
                 "device=self.device), -1]",
-            ),
+            )
         ],
         "sample_tokens": [
             (
@@ -777,7 +747,7 @@ TABLE = {
                 "a page's values do not move with its keys",
                 "return (*self.keys.values(), *self.values.values())",
                 "return (*self.keys.values(),)",
-            ),
+            )
         ],
         "PagePool.grow": [
             ("what memory held before is not cleared", "buffer[first : self.used + 1] = 0", "pass"),
@@ -791,15 +761,13 @@ TABLE = {
             ("pages are not freed", "self.used -= len(freed)", "self.used -= 0"),
         ],
         "PagePool.move": [
-            ("a page does not follow its row", "self.owner[pages[pages > 0]] = row", "pass"),
+            ("a page does not follow its row", "self.owner[pages[pages > 0]] = row", "pass")
         ],
         "PagePool.step": [
             ("a new token does not see itself", "at > positions", "at >= positions"),
             ("a token sees what comes after it", "at > positions", "at > 1 + positions"),
         ],
-        "PagePool.has_room": [
-            ("one page too many", "<= self.pages", "<= self.pages + 1"),
-        ],
+        "PagePool.has_room": [("one page too many", "<= self.pages", "<= self.pages + 1")],
         "fit_pages": [
             ("a part of a page is a whole one", "keys / PAGE", "1 + keys / PAGE"),
             ("the bound is ignored", "min(keys / PAGE, slots * one)", "slots * one"),
@@ -825,7 +793,11 @@ TABLE = {
             ),
         ],
         "attention": [
-            ("the keys stay registered", 'AttentionInterface.register("decode", None)', "pass"),
+            (
+                "the keys stay registered",
+                'transformers.AttentionInterface.register("decode", None)',
+                "pass",
+            )
         ],
     },
     "support/graphs.py": {
@@ -834,14 +806,14 @@ TABLE = {
                 "a function that could not be captured keeps the keys",
                 "partial(self.decode, *shape)",
                 "lambda: self.decode(*shape)",
-            ),
+            )
         ],
         "round_up": [
             (
                 "shapes of CUDA graphs are rounded down",
                 "1 << (number - 1).bit_length()",
                 "1 << (number.bit_length() - 1)",
-            ),
+            )
         ],
     },
     "reward.py": {
@@ -871,9 +843,7 @@ TABLE = {
                 "if False:",
             ),
         ],
-        "is_readable": [
-            ("prose is a product of letters", "not PROSE.search(text)", "True"),
-        ],
+        "is_readable": [("prose is a product of letters", "not PROSE.search(text)", "True")],
     },
     "answers/units.py": {
         "mark_unit": [
@@ -889,7 +859,7 @@ TABLE = {
                 "3 hours, 20 minutes is a list of numbers",
                 'if len({re.sub(r"\\s", "", hit["units"]) for hit in found}) > 1:',
                 "if False:",
-            ),
+            )
         ],
     },
     "eval.py": {
@@ -898,7 +868,7 @@ TABLE = {
                 "eval.py takes the last problems",
                 "problems[: args.problems]",
                 "problems[-args.problems :]",
-            ),
+            )
         ],
         "evaluate_both": [
             (
@@ -919,28 +889,15 @@ TABLE = {
                 '"flops": state.generated_tokens',
             ),
         ],
-        "sample_mode": [
-            (
-                "each evaluation has another stream",
-                "stream_seed(config.seed, 0, 1)",
-                "stream_seed(config.seed, run.state.step, 1)",
-            ),
-            (
-                "evaluated at the last stage's budget",
-                "config.full_budget",
-                "config.stage_budgets()[-1]",
-            ),
-            ("evaluated without the instruction", "config.instruction", '""'),
-        ],
         "pass_rates": [
-            ("pass@1 is that of all samples", "pass_at_k(most, c, k)", "pass_at_k(most, c, most)"),
+            ("pass@1 is that of all samples", "pass_at_k(most, c, k)", "pass_at_k(most, c, most)")
         ],
         "pass_at_k": [
             (
                 "pass@k is biased",
                 "1.0 - math.comb(n - c, k) / math.comb(n, k)",
                 "1.0 - (1 - c / n) ** k",
-            ),
+            )
         ],
         "summarise": [
             (
@@ -985,37 +942,32 @@ TABLE = {
         "sample_and_grade": [
             ("each rank's random streams begin anew", "numbers=mine,", ""),
             (
+                "a start token is added to the prompt",
+                "tokenizer(prompt, add_special_tokens=False)",
+                "tokenizer(prompt, add_special_tokens=True)",
+            ),
+            (
                 "each rank asks all prompts",
-                "range(ranks.rank(), len(prompts), ranks.size())",
-                "range(len(prompts))",
+                "range(ranks.rank(), len(problems), ranks.size())",
+                "range(len(problems))",
             ),
             (
                 "responses are graded against other problems",
-                "zip(prompts, golds, groups)",
-                "zip(prompts, golds[::-1], groups)",
+                "problems[i].answer",
+                "problems[-1 - i].answer",
             ),
             (
                 "duplicate prompts share one answer",
-                "grade(rollout.text, gold)",
-                "grade(rollout.text, dict(zip(prompts, golds))[prompt])",
+                "problems[i].answer",
+                "{p.problem: p.answer for p in problems}[problems[i].problem]",
             ),
             (
                 "duplicate prompts are merged",
                 "for prompt in prompts]",
                 "for prompt in dict.fromkeys(prompts)]",
             ),
-            (
-                "a start token is added to the prompt",
-                "tokenizer(prompt, add_special_tokens=False)",
-                "tokenizer(prompt, add_special_tokens=True)",
-            ),
         ],
         "evaluate_folder": [
-            (
-                "eval.py swaps the modes",
-                'config.instruction, mode == "thinking"',
-                'config.instruction, mode != "thinking"',
-            ),
             (
                 "a run at another temperature is measured at 1",
                 "args.temperature = config.temperature",
@@ -1027,12 +979,36 @@ TABLE = {
                 "first_samples(problems, firsts)",
                 "first_samples(problems[1:], firsts)",
             ),
+            (
+                "eval.py swaps the modes",
+                'thinking = mode == "thinking"\n',
+                'thinking = mode != "thinking"\n',
+            ),
+        ],
+        "sample_run": [
+            (
+                "rollouts are sampled at temperature 1",
+                "temperature=config.temperature",
+                "temperature=1.0",
+            ),
+            ("the instruction is dropped in training", "config.instruction", '""'),
+            ("--slots is ignored in training", "slots=config.slots", "slots=256"),
+        ],
+        "sample_mode": [
+            (
+                "each evaluation has another stream",
+                "stream_seed(run.config.seed, 0, 1)",
+                "stream_seed(run.config.seed, run.state.step, 1)",
+            ),
+            (
+                "evaluated at the last stage's budget",
+                "run.config.full_budget",
+                "run.config.stage_budgets()[-1]",
+            ),
         ],
     },
     "lesson/arithmetic.py": {
-        "write_expression": [
-            ("brackets are forgotten", 'last in ("+", "-")', 'last == "+"'),
-        ],
+        "write_expression": [("brackets are forgotten", 'last in ("+", "-")', 'last == "+"')]
     },
     "problems.py": {
         "find_gold": [
@@ -1048,14 +1024,10 @@ TABLE = {
             ("the first of several turns is the question", "if len(asked) > 1:", "if False:"),
         ],
         "load_problems": [
-            ("any share of rows may be left out", "len(left_out) * 2 >", "len(left_out) >"),
+            ("any share of rows may be left out", "len(left_out) * 2 >", "len(left_out) >")
         ],
-        "question_key": [
-            ("case makes another question", ".casefold()", ""),
-        ],
-        "take_problems": [
-            ("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"'),
-        ],
+        "question_key": [("case makes another question", ".casefold()", "")],
+        "take_problems": [("each epoch has the same order", 'f"{seed} {epoch}"', 'f"{seed}"')],
         "load_data": [
             (
                 "test and validation of one's own data overlap",
@@ -1075,55 +1047,45 @@ TABLE = {
                 "NaN is within all bounds",
                 "not least <= value <= most",
                 "value < least or value > most",
-            ),
-        ],
+            )
+        ]
     },
     "support/files.py": {
         "free_name": [
-            ("a link to nowhere is a free name", "os.path.lexists(found)", "os.path.exists(found)"),
+            ("a link to nowhere is a free name", "os.path.lexists(found)", "os.path.exists(found)")
         ],
         "new_folder": [
             (
                 "a folder with files in it is written to",
                 "not (folder.is_dir() and not any(folder.iterdir()))",
                 "not folder.is_dir()",
-            ),
+            )
         ],
         "try_folder": [
-            (
-                "an empty folder that was there is removed",
-                "if not os.path.lexists(path)]",
-                "]",
-            ),
+            ("an empty folder that was there is removed", "if not os.path.lexists(path)]", "]")
         ],
-        "remove_empty": [
-            ("no empty folder is removed", "path.rmdir()", "pass"),
-        ],
+        "remove_empty": [("no empty folder is removed", "path.rmdir()", "pass")],
         "fill_folder": [
             (
                 "a file has its name before all are whole",
                 "for path in made:\n                flush(path)",
                 "for path in made:\n                os.replace(path, folder / path.name)\n                flush(folder)",
-            ),
+            )
         ],
     },
     "support/plot.py": {
-        "draw_stages": [
-            ("tokens are drawn as accuracy", 'result["accuracy"]', 'result["tokens"]'),
-        ],
+        "draw_stages": [("tokens are drawn as accuracy", 'result["accuracy"]', 'result["tokens"]')],
         "mark_stages": [
             (
                 "a stage is marked at its second step",
                 'line["stage_step"] == 1',
                 'line["stage_step"] == 2',
-            ),
+            )
         ],
         "numbers": [
-            ("NaN is drawn", "not abs(value) <= LARGEST_DRAWN", "abs(value) > LARGEST_DRAWN"),
+            ("NaN is drawn", "not abs(value) <= LARGEST_DRAWN", "abs(value) > LARGEST_DRAWN")
         ],
-        "load_pyplot": [
-            ("MPLBACKEND ends the program", 'os.environ["MPLBACKEND"] = "Agg"', ""),
-        ],
+        "load_pyplot": [("MPLBACKEND ends the program", 'os.environ["MPLBACKEND"] = "Agg"', "")],
     },
     "distill.py": {
         "distill": [
@@ -1135,39 +1097,30 @@ TABLE = {
                 "SFT learns the prompt, the empty block included",
                 "(render(tokenizer, problem.problem, instruction, thinking), False)",
                 "(render(tokenizer, problem.problem, instruction, thinking), True)",
-            ),
+            )
         ],
-        "pad_batch": [
-            ("SFT learns the padding", "[-100] * padding", "[0] * padding"),
-        ],
+        "pad_batch": [("SFT learns the padding", "[-100] * padding", "[0] * padding")],
         "draw_traces": [
             (
                 "SFT sees the test problems",
                 "if problem.problem not in held_out:",
                 "if problem.problem:",
-            ),
+            )
         ],
         "sft": [
-            (
-                "SFT learns to repeat the token it sees",
-                "labels[:, 1:].to(model.device)",
-                "labels[:, :-1].to(model.device)",
-            ),
             (
                 "the learning rate does not warm up",
                 "scale = min(1, (step + 1) / warmup) * cosine",
                 "scale = cosine",
-            ),
+            )
         ],
-        "draw_batches": [
-            ("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)"),
-        ],
+        "draw_batches": [("SFT without a curriculum", "range(1, 2 + min(2, part))", "range(1, 4)")],
         "settle": [
             (
                 "a pretrained model has the small one's rate",
                 "PRETRAINED if args.model",
                 "SMALL if args.model",
-            ),
+            )
         ],
         "start_model": [
             ("SFT begins from nothing whatever --model says", "if not source:", "if True:"),
@@ -1177,24 +1130,27 @@ TABLE = {
                 'endswith("<x>")',
             ),
         ],
+        "sft_loss": [
+            (
+                "SFT learns to repeat the token it sees",
+                "labels[:, 1:].to(model.device)",
+                "labels[:, :-1].to(model.device)",
+            )
+        ],
     },
     "lesson/teacher.py": {
         "write_pass": [
-            ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)"),
+            ("SFT learns the mistakes", "(str(result), result == right)", "(str(result), True)")
         ],
         "write_work": [
             (
                 "a mistake without a check",
                 "if checks and rng.random() < MISTAKES",
                 "if rng.random() < MISTAKES",
-            ),
+            )
         ],
         "break_up": [
-            (
-                "partial products do not add up",
-                '(tens * n, "+", ones * n)',
-                '(tens * n, "+", ones)',
-            ),
+            ("partial products do not add up", '(tens * n, "+", ones * n)', '(tens * n, "+", ones)')
         ],
     },
     "support/plan.py": {
@@ -1207,16 +1163,12 @@ TABLE = {
             ("a T4 computes in bf16", 'config.dtype = "fp16"', "pass"),
             ("what does not fit is begun", "if not plan.fits():", "if False:"),
         ],
-        "update_bytes": [
-            ("Adam's moments take nothing", '"optimizer": n * 8', '"optimizer": 0'),
-        ],
+        "update_bytes": [("Adam's moments take nothing", '"optimizer": n * 8', '"optimizer": 0')],
         "most_keys": [
             ("the allocator gets nothing", "memory * (1 - FREE)", "memory"),
             ("more keys than all slots can have", "min(slots * length, ", "max(0, "),
         ],
-        "host_bytes": [
-            ("the host's moments take nothing", '"moments": n * 8', '"moments": 0'),
-        ],
+        "host_bytes": [("the host's moments take nothing", '"moments": n * 8', '"moments": 0')],
         "fit_budgets": [
             ("what was chosen is lowered", 'if "budgets" not in given:', "if True:"),
             (
@@ -1234,10 +1186,10 @@ TABLE = {
                 "rotary frequencies are rounded to bf16",
                 "model.to(device)",
                 "model.to(device, dtype)",
-            ),
+            )
         ],
         "HostAdamW.step": [
-            ("the model never gets what was learnt", "weight.copy_(master", "master.copy_(weight"),
+            ("the model never gets what was learnt", "weight.copy_(master", "master.copy_(weight")
         ],
         "HostAdamW.hand_over": [
             (
@@ -1250,18 +1202,14 @@ TABLE = {
             ("the scale stays in the gradient", ", alpha=1 / self.loss_scale", ""),
         ],
         "HostAdamW.zero_grad": [
-            ("gradients of the last update count again", "[None] * len(self.weights)", "self.sums"),
+            ("gradients of the last update count again", "[None] * len(self.weights)", "self.sums")
         ],
-        "working_dtype": [
-            ("--dtype is ignored", 'if dtype != "auto":', "if False:"),
-        ],
+        "working_dtype": [("--dtype is ignored", 'if dtype != "auto":', "if False:")],
     },
     "support/recompute.py": {
-        "recomputed": [
-            ("layers run twice for ever after", "del layer.forward", "pass"),
-        ],
+        "recomputed": [("layers run twice for ever after", "del layer.forward", "pass")],
         "recomputed_layers": [
-            ("no layer ever runs twice", 'if choice == "yes" else []', "if False else []"),
+            ("no layer ever runs twice", 'if choice == "yes" else []', "if False else []")
         ],
     },
     "support/model.py": {
@@ -1270,35 +1218,31 @@ TABLE = {
                 "left padding without a mask",
                 "row[:len(sequence)] = sequence",
                 "row[-len(sequence):] = sequence",
-            ),
+            )
         ],
         "find_stop_ids": [
             (
                 "the generation config's stop ids are ignored",
                 'getattr(model.generation_config, "eos_token_id", None)',
                 "None",
-            ),
+            )
         ],
         "autocast": [
-            (
-                "a working copy in bf16 is run under autocast",
-                "and model.dtype == torch.float32",
-                "",
-            ),
+            ("a working copy in bf16 is run under autocast", "and model.dtype == torch.float32", "")
         ],
         "load_model": [
             (
                 "a model that scales its logits is accepted",
                 "    check_projection(model)\n    return model",
                 "    return model",
-            ),
+            )
         ],
         "read_model": [
             (
                 "a model's own code is run",
                 "AutoConfig.from_pretrained(source, trust_remote_code=False)",
                 "AutoConfig.from_pretrained(source, trust_remote_code=True)",
-            ),
+            )
         ],
     },
     "support/ranks.py": {
@@ -1307,23 +1251,21 @@ TABLE = {
             ("what costs nothing at the end is lost", "ends[-1] = len(items)", ""),
         ],
         "add_up": [
-            ("sums stay in the buffer they travelled in", "t.copy_(total.view_as(t))", "pass"),
+            ("sums stay in the buffer they travelled in", "t.copy_(total.view_as(t))", "pass")
         ],
         "tell": [
             (
                 "the last rank tells",
                 "gather(value if rank() == 0 else None)[0]",
                 "gather(value)[-1]",
-            ),
+            )
         ],
-        "gather": [
-            ("values are cut to the shortest", "int(lengths.max())", "int(lengths.min())"),
-        ],
+        "gather": [("values are cut to the shortest", "int(lengths.max())", "int(lengths.min())")],
         "cores": [
-            ("a container's quota is not looked at", "round(int(quota) / int(period))", "THREADS"),
+            ("a container's quota is not looked at", "round(int(quota) / int(period))", "THREADS")
         ],
         "check_alike": [
-            ("drifted weights are accepted", "len(set(gather(digest.hexdigest()))) > 1", "False"),
+            ("drifted weights are accepted", "len(set(gather(digest.hexdigest()))) > 1", "False")
         ],
     },
     "support/run.py": {
@@ -1332,7 +1274,7 @@ TABLE = {
                 "each rank goes by its own signals",
                 "ranks.tell(self.asked_to_stop)",
                 "self.asked_to_stop",
-            ),
+            )
         ],
         "Run.record": [
             (
@@ -1347,18 +1289,12 @@ TABLE = {
             ),
         ],
         "Run.progress": [
-            (
-                "the bar of a resumed stage starts at 0",
-                "initial=self.state.stage_step",
-                "initial=0",
-            ),
+            ("the bar of a resumed stage starts at 0", "initial=self.state.stage_step", "initial=0")
         ],
         "Run.stop_if_bad": [
-            ("bad steps are counted over the whole run", 'if metrics["updates"]:', "if False:"),
+            ("bad steps are counted over the whole run", 'if metrics["updates"]:', "if False:")
         ],
-        "checkpoints": [
-            ("backups are checkpoints", "re.fullmatch(", "re.match("),
-        ],
+        "checkpoints": [("backups are checkpoints", "re.fullmatch(", "re.match(")],
         "State.next_stage": [
             ("a stage starts where the one before was", "self.stage_step = 0", "pass"),
             ("a stage inherits the validations of the one before", "self.accuracy = []", "pass"),
@@ -1368,17 +1304,15 @@ TABLE = {
                 "resume: the clock starts again",
                 "time.monotonic() - self.state.seconds",
                 "time.monotonic()",
-            ),
+            )
         ],
-        "make_optimizer": [
-            ("weight decay", '"weight_decay": 0.0', '"weight_decay": 0.01'),
-        ],
+        "make_optimizer": [("weight decay", '"weight_decay": 0.0', '"weight_decay": 0.01')],
         "Run.save_checkpoint": [
             ("old checkpoints stay", "if old != final:", "if False:"),
             ("weights that are not finite are saved", "if not is_finite(self.model):", "if False:"),
         ],
         "Run.log": [
-            ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)"),
+            ("NaN in metrics.jsonl", "json.dumps(line, allow_nan=False)", "json.dumps(line)")
         ],
         "signals": [
             ("SIGTERM has no handler", "[signal.SIGINT, signal.SIGTERM]", "[signal.SIGINT]"),
@@ -1390,7 +1324,7 @@ TABLE = {
             ),
         ],
         "Run.ask_to_stop": [
-            ("a second signal is answered like the first", "return False", "return True"),
+            ("a second signal is answered like the first", "return False", "return True")
         ],
     },
     "support/start.py": {
@@ -1418,14 +1352,14 @@ TABLE = {
                 "resume: from the oldest checkpoint",
                 "reversed(checkpoints(folder))",
                 "checkpoints(folder)",
-            ),
+            )
         ],
         "resumed_config": [
             (
                 "resume: options given again are ignored",
                 "Config(**(options | given | {",
                 "Config(**(given | options | {",
-            ),
+            )
         ],
         "resumed_run": [
             (
@@ -1436,53 +1370,45 @@ TABLE = {
             ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
         ],
         "check_same_data": [
-            ("resume: other questions are accepted", "!= data.fingerprint()", "== 0"),
+            ("resume: other questions are accepted", "!= data.fingerprint()", "== 0")
         ],
         "new_run": [
             (
                 "the data is not found again from another folder",
                 "config.data = absolute(config.data)",
                 "pass",
-            ),
+            )
         ],
     },
     "support/rows.py": {
-        "read_file": [
-            ("tabs separate nothing", 'if suffix == ".csv" else', "if True else"),
-        ],
+        "read_file": [("tabs separate nothing", 'if suffix == ".csv" else', "if True else")],
         "read_lines": [
-            ("blank lines are not counted", 'f"line {number}"', 'f"line {len(rows) + 1}"'),
+            ("blank lines are not counted", 'f"line {number}"', 'f"line {len(rows) + 1}"')
         ],
     },
     "support/terminal.py": {
-        "visible": [
-            ("escapes are obeyed", "CONTROL.sub(", "re.compile('$^').sub("),
-        ],
+        "visible": [("escapes are obeyed", "CONTROL.sub(", "re.compile('$^').sub(")],
         "CalmStream.write": [
-            ("a pipe that closes ends the run", "(OSError, ValueError)", "ValueError"),
+            ("a pipe that closes ends the run", "(OSError, ValueError)", "ValueError")
         ],
     },
     "support/disk.py": {
         "save_optimizer": [
-            (
-                "the scale of the loss is not saved",
-                "if loss_scale(run.optimizer) > 1:",
-                "if False:",
-            ),
+            ("the scale of the loss is not saved", "if loss_scale(run.optimizer) > 1:", "if False:")
         ],
         "save_model": [
             (
                 "a checkpoint has the working copy, not the masters",
                 "value.to(getattr(torch, dtype))",
                 "weight.to(getattr(torch, dtype))",
-            ),
+            )
         ],
         "lock": [
             (
                 "two processes work in one run's folder",
                 "fcntl.LOCK_EX | fcntl.LOCK_NB",
                 "fcntl.LOCK_UN",
-            ),
+            )
         ],
         "write_folder": [
             (
@@ -1501,35 +1427,29 @@ TABLE = {
                 "raise",
             ),
         ],
-        "replace_file": [
-            ("a link is written through", '"xb"', '"wb"'),
-        ],
-        "clear": [
-            ("a folder is emptied through a link", "and not path.is_symlink()", ""),
-        ],
-        "append_line": [
-            ("metrics are written through a link", " | NO_LINK", ""),
-        ],
+        "replace_file": [("a link is written through", '"xb"', '"wb"')],
+        "clear": [("a folder is emptied through a link", "and not path.is_symlink()", "")],
+        "append_line": [("metrics are written through a link", " | NO_LINK", "")],
         "write_json": [
             (
                 "JSON is written in place",
                 "replace_file(path, text.encode())",
                 "path.write_text(text)",
-            ),
+            )
         ],
         "keep_steps": [
             (
                 "resume: the last step of the checkpoint is cut from the metrics",
                 "step <= last",
                 "step < last",
-            ),
+            )
         ],
         "load_optimizer": [
             (
                 "resume: the moments of Adam are swapped",
                 'tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")',
                 'tensors[f"{name}/{old}"] for key, old in (("step", "step"), ("exp_avg", "exp_avg_sq"), ("exp_avg_sq", "exp_avg"))',
-            ),
+            )
         ],
     },
     "support/report.py": {
@@ -1545,24 +1465,16 @@ TABLE = {
                 '"flops": state.generated_tokens',
             ),
             ("the table leaves out the start", "for entry in table:", "for entry in table[1:]:"),
-        ],
+        ]
     },
     "answers/algebra.py": {
-        "atoms": [
-            ("an interval has its open ends", '+ (piece.brackets[0] == "(")', "+ 0"),
-        ],
-        "real_set": [
-            ("a hole is closed", '"(["[first % 2]', '"[["[first % 2]'),
-        ],
-        "both": [
-            ("an intersection is a union", '(combine, r"\\cap")', '(combine, r"\\cup")'),
-        ],
+        "atoms": [("an interval has its open ends", '+ (piece.brackets[0] == "(")', "+ 0")],
+        "real_set": [("a hole is closed", '"(["[first % 2]', '"[["[first % 2]')],
+        "both": [("an intersection is a union", '(combine, r"\\cap")', '(combine, r"\\cup")')],
         "bounds": [
-            ("|x| < 1 is x < 1", 'if any(part[:1] == ["|"] for part in parts):', "if False:"),
+            ("|x| < 1 is x < 1", 'if any(part[:1] == ["|"] for part in parts):', "if False:")
         ],
-        "ratio": [
-            ("1:2:3 is 1/6", "shares[0] if len(shares) == 2", "shares[0] if shares"),
-        ],
+        "ratio": [("1:2:3 is 1/6", "shares[0] if len(shares) == 2", "shares[0] if shares")],
         "begins_factor": [
             (
                 "2 3^n is a product",
@@ -1576,10 +1488,10 @@ TABLE = {
                 "a list that contains the answer is right",
                 "a_in_b and all(any(same(x, y) for x in a.items) for y in b.items)",
                 "a_in_b",
-            ),
+            )
         ],
         "same_formula": [
-            ("almost equal is equal", "MP.mag(u) - ZERO_BITS for u, v", "MP.mag(u) - 40 for u, v"),
+            ("almost equal is equal", "MP.mag(u) - ZERO_BITS for u, v", "MP.mag(u) - 40 for u, v")
         ],
     },
     "support/memory.py": {
@@ -1594,46 +1506,42 @@ TABLE = {
                 "if isinstance(error, RuntimeError) and not any(",
                 "if False and not any(",
             ),
-        ],
+        ]
     },
     "bench/runs.py": {
         "tfpi_then_rl": [
-            ("RL after TFPI costs nothing for TFPI", "spent = tfpi.total_flops()", "spent = 0"),
+            ("RL after TFPI costs nothing for TFPI", "spent = tfpi.total_flops()", "spent = 0")
         ],
         "spread": [
             (
                 "the spread over seeds with the deviation of a population",
                 "np.std(rows, axis=0, ddof=1)",
                 "np.std(rows, axis=0)",
-            ),
+            )
         ],
         "read_runs": [
-            ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:"),
+            ("half-evaluated runs are drawn", 'if (path / "evaluated").exists():', "if True:")
         ],
     },
     "examples/trl_tfpi.py": {
-        "make_rows": [
-            ("TRL's start token stands there twice", "text.removeprefix(start)", "text"),
-        ],
-        "main": [
-            ("each stage of TRL has the same prompts", "cursor += len(problems)", "pass"),
-        ],
+        "make_rows": [("TRL's start token stands there twice", "text.removeprefix(start)", "text")],
+        "main": [("each stage of TRL has the same prompts", "cursor += len(problems)", "pass")],
     },
     "support/config.py": {
         "find_settings": [
-            (
-                "a stage's folder does not have its run's settings",
-                'return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}',
-                'return {"model": model}',
-            ),
             (
                 "a preset can be changed by whoever asks for it",
                 "return dict(PRESETS[model])",
                 "return PRESETS[model]",
             ),
+            (
+                "a stage's folder does not have its run's settings",
+                'return saved | {"ranks": 0, "threads": 0}',
+                'return {"model": model}',
+            ),
         ],
         "parse_arguments": [
-            ("a 0 on the command line is ignored", "if value is not None", "if value"),
+            ("a 0 on the command line is ignored", "if value is not None", "if value")
         ],
     },
     "support/page.py": {
@@ -1658,45 +1566,42 @@ TABLE = {
             ),
         ],
         "write_text": [
-            ("of a long response the end is missing", "size - half, size", "half, size - half"),
+            ("of a long response the end is missing", "size - half, size", "half, size - half")
         ],
-        "fill": [
-            ("the policy stops the page's own script", "own.encode()", "name.encode()"),
-        ],
+        "fill": [("the policy stops the page's own script", "own.encode()", "name.encode()")],
         "find_samples": [
             (
                 "samples of other problems stand side by side",
                 "if [one.problem for one in shown] != [one.problem for one in found[0]]:",
                 "if False:",
-            ),
+            )
         ],
     },
     "support/samples.py": {
         "find_thinking": [
-            ("a thought that was cut off is an answer", "if opened > closed:", "if False:"),
+            ("a thought that was cut off is an answer", "if opened > closed:", "if False:")
         ],
-        "find_marks": [
-            ("the first box is marked", "[*boxes][-1:]", "[*boxes][:1]"),
-        ],
-        "pieces": [
-            ("a mark never ends", "turns[end][kind] -= 1", "pass"),
-        ],
+        "find_marks": [("the first box is marked", "[*boxes][-1:]", "[*boxes][:1]")],
+        "pieces": [("a mark never ends", "turns[end][kind] -= 1", "pass")],
     },
     "support/show.py": {
-        "show": [
-            ("colours in a pipe", "colors = terminal and not", "colors = not"),
-        ],
-        "cells": [
-            ("a model writes to the terminal", "visible(piece).expandtabs(4)", "piece"),
-        ],
-        "wrap": [
-            ("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])"),
-        ],
+        "show": [("colours in a pipe", "colors = terminal and not", "colors = not")],
+        "cells": [("a model writes to the terminal", "visible(piece).expandtabs(4)", "piece")],
+        "wrap": [("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])")],
     },
     "support/eval_options.py": {
         "check_question": [
-            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1"),
-        ],
+            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1")
+        ]
+    },
+    "examples/prompts.py": {
+        "write_prompts": [
+            (
+                "other trainers get x",
+                "render_all(tokenizer, problems, instruction, False)",
+                "render_all(tokenizer, problems, instruction, True)",
+            )
+        ]
     },
 }
 
