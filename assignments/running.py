@@ -17,8 +17,6 @@ from checking import run_tests, timed
 from planting import ROOT, planted
 from table import BY_NUMBER
 
-from support.limits import address_space
-
 try:
     import resource
 except ImportError:  # Windows, where memory has no such limit
@@ -51,6 +49,15 @@ def run_planted(row, tree, seed, file=None, folder=None):
 def run_here(row, seed, file=None, folder=None):
     """What the tests record of the project's own functions, or of a file of answers."""
     return run_tests(tests_module(row), seed, folder, file)
+
+
+def address_space():
+    """Bytes of memory that this process has addresses for; None where that is not told."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
 
 
 def child(connection, number, tree, seeds, file, folder, output):
