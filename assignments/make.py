@@ -74,7 +74,7 @@ def hand_out(numbers, folder, seed):
     for name in TOOLS:
         shutil.copyfile(ROOT / "assignments" / name, here / name)
     for row in rows:
-        for name in row.extra:
+        for name in (row.path("text").name, *row.extra):
             copy(ROOT / "assignments" / name, here / name)
         if row.functions:
             test = row.path("test")
