@@ -30,6 +30,15 @@ class Failed(ValueError):
     """The process did not come to an end of its own; the message says how, in a sentence."""
 
 
+def address_space():
+    """Bytes of memory that this process has addresses for; None where that is not told."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
 def module_of(row):
     """The project's module that has the functions."""
     return importlib.import_module(row.file.removesuffix(".py").replace("/", "."))
@@ -49,15 +58,6 @@ def run_planted(row, tree, seed, file=None, folder=None):
 def run_here(row, seed, file=None, folder=None):
     """What the tests record of the project's own functions, or of a file of answers."""
     return run_tests(tests_module(row), seed, folder, file)
-
-
-def address_space():
-    """Bytes of memory that this process has addresses for; None where that is not told."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
 
 
 def child(connection, number, tree, seeds, file, folder, output):
