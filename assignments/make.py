@@ -24,8 +24,8 @@ from table import BY_NUMBER, TABLE
 
 COPIED = ("*.py", "answers/*.*", "lesson/*.*", "support/*.*", "requirements.txt", "LICENSE")
 COPIED += ("data/*", "models/*/*")
-TOOLS = ("checking.py", "grade.py", "hints.py", "packs.py", "planting.py", "running.py")
-TOOLS += ("table.py", "tiny.py")
+TOOLS = ("checking.py", "grade.py", "hints.py", "judging.py", "packs.py", "planting.py")
+TOOLS += ("running.py", "table.py", "tiny.py")
 HEAD = """# Your assignments
 
 Write the functions named below in the files of this folder; nothing else needs to change. The rest
@@ -74,7 +74,7 @@ def hand_out(numbers, folder, seed):
     for name in TOOLS:
         shutil.copyfile(ROOT / "assignments" / name, here / name)
     for row in rows:
-        for name in row.extra:
+        for name in (row.path("text").name, *row.extra):
             copy(ROOT / "assignments" / name, here / name)
         if row.functions:
             test = row.path("test")

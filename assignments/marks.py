@@ -5,9 +5,10 @@ import csv
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import grade
-from packs import known_names
+from judging import grade
+from packs import chosen_rows, known_names, seeds_of
 from planting import ROOT, NoAnswer, cut, read_answer, shape_of
+from table import BY_NUMBER
 
 COLUMNS = ("student", "assignment", "points", "seconds", "mistake", "visible", "other", "seed")
 COLUMNS += ("failed", "note")
@@ -20,13 +21,13 @@ def grade_class(args):
     for folder in map(Path, args.folders):
         student = folder.resolve().name
         try:
-            seed, other = grade.seeds_of(folder, args.seed)
-            rows = grade.chosen_rows(folder, args.numbers)
+            seed, other = seeds_of(folder, args.seed)
+            rows = chosen_rows(folder, args.numbers)
         except (ValueError, OSError) as error:
             lines.append(dict.fromkeys(COLUMNS, "") | {"student": student, "note": str(error)})
             continue
         for row in rows:
-            marks = grade.grade(row, folder, seed, other)
+            marks = grade(row, folder, seed, other)
             lines.append(line(student, marks, other))
             print(f"{student}: assignment {row.number}, {marks.points:.3g} points", flush=True)
             if shape := code_of(row, folder):
@@ -81,7 +82,7 @@ def notices(shapes):
     """Answers that are equal but for their names. A notice, no verdict: short ones are alike."""
     found = []
     for (number, shape), students in shapes.items():
-        row = grade.BY_NUMBER[number]
+        row = BY_NUMBER[number]
         text = (ROOT / row.file).read_text(encoding="utf-8")
         if shape == shape_of(cut(text, row.functions)):
             students = [*students, "the project's own"]

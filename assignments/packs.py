@@ -1,4 +1,5 @@
-"""What an answer is compared with: the right values, and those of each known mistake.
+"""What a hand-out asks for, and what an answer is compared with: the right values, and those of
+each known mistake.
 
 In the project they are made on the spot, for any numbers. In a hand-out, which has neither the
 solution nor the mistakes, they stand in assignments/handout.json, for two sets of numbers.
@@ -6,6 +7,7 @@ solution nor the mistakes, they stand in assignments/handout.json, for two sets 
 
 import functools
 import json
+import random
 from pathlib import Path
 
 from planting import ROOT, names_of
@@ -22,6 +24,26 @@ def read_handout(folder):
     if not path.exists():
         return None
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def chosen_rows(folder, numbers):
+    """The assignments of a folder; raises ValueError if nobody says which."""
+    handout = read_handout(folder)
+    if not numbers and not handout:
+        raise ValueError(
+            f"{folder} is no hand-out of make.py: it has no assignments/handout.json. Say which "
+            "assignments to grade: --numbers 6 7."
+        )
+    return [BY_NUMBER[number] for number in numbers or handout["numbers"]]
+
+
+def seeds_of(folder, given):
+    """The seeds of the hand-out's numbers, and of the others."""
+    handout = read_handout(folder) or {"seed": 0, "other": 1}
+    if not IS_PROJECT:
+        return handout["seed"], handout["other"]
+    other = random.randrange(10**6) if given is None else given
+    return handout["seed"], other + (other == handout["seed"])
 
 
 @functools.cache

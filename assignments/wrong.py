@@ -1,6 +1,6 @@
 """The known wrong answers of an assignment, each with its hint, ready to plant.
 
-Most are rows of tests/mutants_table.py that lie in the assignment's functions, so that a bug that
+Most are rows of tests/mutants.tsv that lie in the assignment's functions, so that a bug that
 is added there is a wrong answer here, too. wrong_NN_name.py has
 
     HINTS    {name of the row: hint}
@@ -33,7 +33,6 @@ if str(ROOT / "tests") not in sys.path:
     sys.path.append(str(ROOT / "tests"))
 
 from mutants import Mutant, plant, read_table
-from mutants_table import TABLE as MUTANTS
 
 
 class Mistake(NamedTuple):
@@ -48,10 +47,10 @@ def load(row):
 
 
 def mutants_of(row):
-    """The rows of tests/mutants_table.py that lie in the assignment's functions."""
+    """The rows of tests/mutants.tsv that lie in the assignment's functions."""
     return [
         mutant
-        for mutant in read_table(MUTANTS)
+        for mutant in read_table()
         if mutant.file == row.file and mutant.function.split(".")[0] in row.functions
     ]
 
@@ -68,7 +67,7 @@ def mistakes(row):
     found = []
     for name, hint, function, old, new in known.MORE:
         if old:
-            rows.append((Mutant(name, row.file, function, old, new), hint))
+            rows.append((Mutant(row.file, function, old, new, name), hint))
         else:
             changed = replace_bodies(text, {function: new})
             found.append(Mistake(name, hint, cut(changed, row.functions)))

@@ -35,9 +35,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from mutants_table import LIKELY, TABLE
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLE = Path(__file__).with_name("mutants.tsv")
 SOURCES = ("*.py", "answers/*.py", "lesson/*.py", "support/*.py", "bench/*.py", "examples/*.py")
 COPIED = ("*.py", "*.md", "pyproject.toml", "answers", "lesson", "support", "tests", "bench")
 COPIED += ("examples", "data", "models", "reading", "assignments")
@@ -58,11 +58,11 @@ LAYOUT = {getattr(tokenize, kind) for kind in "COMMENT NL NEWLINE INDENT DEDENT 
 class Mutant(NamedTuple):
     """One row of the table."""
 
-    name: str
     file: str
     function: str  # "function" or "Class.method"; "" is the code outside of functions
     old: str
     new: str
+    name: str
 
     def __str__(self):
         return f"{self.file}: {self.function or '(no function)'}: {self.name}"
@@ -193,13 +193,20 @@ def plant_all(mutants, root=ROOT):
     return planted, stale
 
 
-def read_table(table):
-    return [
-        Mutant(name, file, function, old, new)
-        for file, functions in table.items()
-        for function, rows in functions.items()
-        for name, old, new in rows
-    ]
+def read_rows(columns):
+    """The rows of mutants.tsv that have so many columns (its head says what they are)."""
+    lines = [line for line in TABLE.read_text(encoding="utf-8").split("\n") if line]
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    assert {len(row) for row in rows} == {2, 5}, f"{TABLE.name}: a row has 2 columns, or 5"
+    return [list(map(unescape, row)) for row in rows if len(row) == columns]
+
+
+def unescape(cell):
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), cell)
+
+
+def read_table():
+    return [Mutant(*row) for row in read_rows(5)]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -253,7 +260,8 @@ def catch(forks, file=None, text=None):
             (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
         if file:
             (folder / file).write_text(text, encoding="utf-8")
-        likely = [f"{where}/test_{n}.py" for n in LIKELY.get(file, []) for where in FOLDERS]
+        names = dict(read_rows(2)).get(file, "").split()
+        likely = [f"{where}/test_{name}.py" for name in names for where in FOLDERS]
         # Pytest ends with an error where a file is missing, as if the bug had been caught.
         likely = [path for path in likely if (folder / path).exists()]
         rest = [f"--ignore={path}" for path in LEFT_OUT + likely]
@@ -289,7 +297,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="how many at once")
     parser.add_argument("--check", action="store_true", help="only check the table")
     args = parser.parse_args()
-    planted, stale = plant_all(read_table(TABLE))
+    planted, stale = plant_all(read_table())
 
     def is_chosen(mutant):
         return any(word.lower() in str(mutant).lower() for word in args.only)

@@ -14,12 +14,12 @@ PATHS = [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py")]
 
 
 def module_name(path):
-    """Of a bench script its bare name, as those beside it import it."""
+    """Of a script of bench/ or assignments/ its bare name, as those beside it import it."""
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     name = name.removesuffix(".__init__")
     # bench/rollout.py and rollout.py: whoever imports rollout gets the latter.
-    bare = name.removeprefix("bench.")
-    return name if name == bare or bare in CONCEPTS else bare
+    bare = name.removeprefix("bench.").removeprefix("assignments.")
+    return name if bare in CONCEPTS else bare
 
 
 TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in PATHS}
@@ -52,6 +52,10 @@ def reached(name):
 
 def functions(tree):
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def test_no_two_modules_share_a_name():
+    assert len(TREES) == len(PATHS)
 
 
 def test_no_module_imports_itself_by_way_of_others():

@@ -1,4 +1,6 @@
-"""The reading's examples are run, and print what stands below them; its links and names exist."""
+"""The reading's examples are run, and print what stands below them; links and names exist in all
+that is to be read.
+"""
 
 import contextlib
 import importlib
@@ -10,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = sorted((ROOT / "reading").glob("[0-9]*.md"))
+FOLDERS = (".", "docs", "reading", "bench", "bench/results", "assignments", "answers")
+PAGES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.md"))]
 IDS = [path.stem for path in SECTIONS]
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.S)
 
@@ -42,11 +46,14 @@ def test_a_section_has_what_a_reader_looks_for(path):
     assert text.count("**What the paper leaves open.**") == (path.stem not in (IDS[0], IDS[11]))
 
 
-@pytest.mark.parametrize("path", [ROOT / "reading/README.md", *SECTIONS], ids=["README", *IDS])
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_and_names_exist(path):
+    """Links to files, `folder/file.py`, and `file.function`."""
     text = path.read_text(encoding="utf-8")
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    for link in re.findall(r"\]\((?!http)([^)#\s]+)", re.sub("```.*?```", "", text, flags=re.S)):
         assert (path.parent / link).exists(), link
+    for name in re.findall(r"`([a-z]+/[\w/]+\.(?:py|md|tsv))`", text):
+        assert (ROOT / name).exists() or "NN" in name, name
     for module, name in re.findall(
         r"`(tfpi|thinkfree|grpo|logprobs|reward|eval|rollout)\.(\w+)`", text
     ):
@@ -56,7 +63,8 @@ def test_links_and_names_exist(path):
 @pytest.mark.parametrize("path", SECTIONS, ids=IDS)
 def test_what_was_measured_here_stands_in_the_results(path):
     """Whatever has a spread; "64.7 ± 0.8, 64.4 ± 0.2" and tables alike."""
-    results = (ROOT / "bench" / "RESULTS.md").read_text(encoding="utf-8")
+    files = (ROOT / "bench").rglob("*.md")
+    results = "\n".join(file.read_text(encoding="utf-8") for file in files)
     text = " ".join(path.read_text(encoding="utf-8").split())
     for figure in re.findall(r"[\d.]+ ± [\d.]*\d", text):
         assert figure in results, figure
