@@ -33,11 +33,11 @@ from lesson.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_toke
 from lesson.teacher import write_trace
 from problems import load_split
 from support import ranks
+from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.config import PRESETS, Config
 from support.files import fill_folder, new_folder, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.offload import gradients
-from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.plan import share_work
 from support.terminal import calm_streams, say, visible
 from thinkfree import render, render_all

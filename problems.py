@@ -23,16 +23,15 @@ import json
 import math
 import random
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lesson.arithmetic import DATA, write_splits
 from reward import extract_answer, is_readable
-from support.options import Parser, check_options, expand
+from support.cli import Parser, check_options, command, expand
 from support.rows import DataError, read_rows
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 
 QUESTIONS = ("problem", "question", "prompt", "messages", "query")
 ANSWERS = (
@@ -315,18 +314,12 @@ def take_problems(problems, cursor, count, seed):
 
 def main(argv=None):
     """Writes the bundled splits again."""
-    calm_streams()
     parser = Parser(description="Write the bundled splits again.")
     parser.add_argument("--out", default=str(DATA), help="folder to write; without it, data/")
-    args = parser.parse_args(argv)
-    try:
+    with command("problems"):
+        args = parser.parse_args(argv)
         check_options(args, {})
-        lines = write_splits(expand(args.out))
-    except (ValueError, OSError, MemoryError) as error:
-        sys.exit(visible(f"problems: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("problems: stopped.")
-    say("\n".join(lines))
+        say("\n".join(write_splits(expand(args.out))))
     print(
         "The small model was distilled without seeing validation and test questions, so if those "
         "changed, `python distill.py` must make it again."

@@ -21,11 +21,11 @@ import sys
 from transformers import AutoTokenizer
 
 from problems import load_problems
+from support.cli import Parser, check_options, expand
 from support.config import Config, find_settings
 from support.files import fill_folder, new_file
 from support.limits import comes_back, limited
 from support.model import ModelError
-from support.options import Parser, check_options, expand
 from support.terminal import calm_streams, say, visible
 
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"

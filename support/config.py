@@ -10,9 +10,7 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from support.disk import read_json
-from support.model import check_device, default_device
-from support.options import (
+from support.cli import (
     LARGEST,
     LARGEST_SEED,
     SMALLEST,
@@ -22,6 +20,8 @@ from support.options import (
     expand,
     flag,
 )
+from support.disk import read_json
+from support.model import check_device, default_device
 
 MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and with x'
 RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")

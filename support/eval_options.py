@@ -2,9 +2,7 @@
 
 import argparse
 
-from support.config import MOST_SAMPLES, TEMPERATURES
-from support.model import check_device, default_device
-from support.options import (
+from support.cli import (
     LARGEST,
     LARGEST_SEED,
     SMALLEST,
@@ -14,6 +12,8 @@ from support.options import (
     expand,
     flag,
 )
+from support.config import MOST_SAMPLES, TEMPERATURES
+from support.model import check_device, default_device
 
 SAMPLES = 8  # a problem
 PROBLEMS = 250

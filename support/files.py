@@ -14,7 +14,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from support.options import expand
+from support.cli import expand
 
 
 def free_name(path):

@@ -9,12 +9,11 @@ truncated, flat and verifying shares (Figures 3 and 8). Left out: anything inter
 
 import json
 import os
-import sys
 from pathlib import Path
 
+from support.cli import Parser, command, expand
 from support.files import fill_folder
-from support.options import Parser, expand
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
 RESULTS = ("accuracy", "error", "tokens")
@@ -214,16 +213,10 @@ def save(figure, path):
 
 
 def main(argv=None):
-    calm_streams()
     parser = Parser(description="Draw the figure of a finished run.")
     parser.add_argument("folder", help="the run's folder, such as runs/small")
-    args = parser.parse_args(argv)
-    try:
-        say(draw_run(expand(args.folder)))
-    except (OSError, ValueError, MemoryError) as error:
-        sys.exit(visible(f"plot: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("plot: stopped.")
+    with command("plot"):
+        say(draw_run(expand(parser.parse_args(argv).folder)))
 
 
 if __name__ == "__main__":

@@ -1069,7 +1069,7 @@ TABLE = {
             ),
         ],
     },
-    "support/options.py": {
+    "support/cli.py": {
         "check_number": [
             (
                 "NaN is within all bounds",
@@ -1718,7 +1718,7 @@ LIKELY = {
     "answers/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
     "answers/units.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/files.py": ["commands"],
-    "support/options.py": ["commands"],
+    "support/cli.py": ["commands"],
     "lesson/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run"],
     "support/eval_options.py": ["samples", "options"],

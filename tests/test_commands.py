@@ -19,9 +19,9 @@ import tfpi
 import thinkfree
 from lesson import arithmetic
 from support import plot
+from support.cli import LARGEST, LARGEST_SEED
 from support.config import find_settings, parse_arguments
 from support.model import load_model
-from support.options import LARGEST, LARGEST_SEED
 
 ROOT = Path(__file__).parent.parent
 MAINS = {
