@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import field, fields
+from typing import get_args
 
 from support.terminal import calm_streams, visible
 
@@ -63,20 +64,16 @@ def expand(path):
 # Options that are fields of a dataclass
 
 
-def option(
-    default, text, *, kind=None, least=None, most=LARGEST, choices=None, fixed=False, heading=None
-):
-    """One option of the command line.
+def option(default, text, *, least=None, most=LARGEST, choices=None, fixed=False, heading=None):
+    """One option of the command line; its type is its field's.
 
-    kind: its type, without it that of its default. least, most: the bounds of a number; without
-    them whole ones are 1 at least, others positive. choices: the words that are allowed. fixed: a
-    resumed run may not change it, since its state and its table of measurements rest on it.
-    heading: begins a group of --help.
+    least, most: the bounds of a number; without them whole ones are 1 at least, others positive.
+    choices: the words that are allowed. fixed: a resumed run may not change it, since its state and
+    its table of measurements rest on it. heading: begins a group of --help.
     """
-    kind = kind or type(default)
     if least is None:
-        least = SMALLEST if kind is float else 1
-    known = {"text": text, "kind": kind, "choices": choices, "fixed": fixed, "heading": heading}
+        least = SMALLEST if isinstance(default, float) else 1
+    known = {"text": text, "choices": choices, "fixed": fixed, "heading": heading}
     return field(default=default, metadata=known | {"least": least, "most": most})
 
 
@@ -92,8 +89,9 @@ def add_options(parser, options, describe_default):
         if known["heading"]:
             group = parser.add_argument_group(known["heading"])
         text = (known["text"] + describe_default(f)).replace("%", "%%") if known["text"] else None
+        kind, *_ = get_args(f.type) or (f.type,)  # of `int | None`, int
         choices = None if text else known["choices"]
-        group.add_argument(flag(f.name), type=known["kind"], choices=choices, help=text)
+        group.add_argument(flag(f.name), type=kind, choices=choices, help=text)
 
 
 # --------------------------------------------------------------------------------------------------

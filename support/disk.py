@@ -15,6 +15,7 @@ background, or in parts over several machines.
 
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import fields
@@ -244,3 +245,22 @@ def keep_steps(path, last):
     shutil.copyfile(path, aside)
     replace_file(path, b"".join(kept))
     return aside
+
+
+def is_run(folder):
+    """Whether tfpi.py's options lie in it."""
+    path = folder / "config.json"
+    return path.is_file() and b'"full_budget"' in path.read_bytes()
+
+
+def last_model(run):
+    """The folder of a run's last stage, or the furthest model that it has so far, for a message."""
+
+    def numbers(path):
+        return [int(n) for n in re.findall(r"\d+", path.name)]
+
+    for name in ("rl", r"stage\d+", r"step\d+", r"checkpoint-\d+-\d+"):
+        found = [path for path in run.iterdir() if re.fullmatch(name, path.name)]
+        if found:
+            return max(found, key=numbers)
+    return "one of its stages, of which none has ended yet."

@@ -1070,6 +1070,12 @@ TABLE = {
         ],
     },
     "support/cli.py": {
+        "Parser.given": [
+            ("a 0 on the command line is ignored", "if value is not None", "if value"),
+        ],
+        "command": [
+            ("a full disk is a traceback", "ValueError, OSError, MemoryError", "ValueError"),
+        ],
         "check_number": [
             (
                 "NaN is within all bounds",
@@ -1620,10 +1626,13 @@ TABLE = {
         ],
     },
     "support/config.py": {
+        "check_evaluation": [
+            ("a question is asked eight times", "options.k = options.show = 1", "options.show = 1"),
+        ],
         "find_settings": [
             (
                 "a stage's folder does not have its run's settings",
-                'return saved | {"recompute": "auto", "offload": "auto", "dtype": "auto"}',
+                'return saved | {"ranks": 0, "threads": 0}',
                 'return {"model": model}',
             ),
             (
@@ -1631,9 +1640,6 @@ TABLE = {
                 "return dict(PRESETS[model])",
                 "return PRESETS[model]",
             ),
-        ],
-        "parse_arguments": [
-            ("a 0 on the command line is ignored", "if value is not None", "if value"),
         ],
     },
     "support/page.py": {
@@ -1693,11 +1699,6 @@ TABLE = {
             ("a row is broken in a word", "blank or len(rows[-1])", "len(rows[-1])"),
         ],
     },
-    "support/eval_options.py": {
-        "check_question": [
-            ("a question is asked eight times", "args.k = args.show = 1", "args.show = 1"),
-        ],
-    },
 }
 
 LIKELY = {
@@ -1718,10 +1719,9 @@ LIKELY = {
     "answers/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
     "answers/units.py": ["reward_golden", "reward", "reward_fuzz"],
     "support/files.py": ["commands"],
-    "support/cli.py": ["commands"],
+    "support/cli.py": ["commands", "options"],
     "lesson/arithmetic.py": ["problems"],
-    "support/config.py": ["options", "commands", "bad_input", "run"],
-    "support/eval_options.py": ["samples", "options"],
+    "support/config.py": ["options", "commands", "bad_input", "run", "samples"],
     "support/disk.py": ["offload", "safety", "reliability", "run"],
     "support/limits.py": ["safety", "thinkfree"],
     "support/memory.py": ["bad_input"],

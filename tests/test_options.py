@@ -304,7 +304,7 @@ def test_eval_stops_at_every_stop_id_of_the_model_on_the_device_given(
     monkeypatch.setattr(
         "eval.load_model", lambda *args: seen.append(args) or (model, tokenizer, {1, 2})
     )
-    monkeypatch.setattr("support.eval_options.default_device", lambda: "meta")
+    monkeypatch.setattr("support.config.default_device", lambda: "meta")
     requests, _ = evaluated("--problems", 2)
     assert seen == [(PRESETS["small"]["model"], "cpu")]
     assert [request["stop_ids"] for request in requests] == [{1, 2}] * 2
