@@ -26,8 +26,7 @@ from reward import extract_answer, grade
 from rollout import Rollout, generate, stream_seed
 from support import ranks
 from support.config import MODES, Config, check_evaluation, find_settings, parse_evaluation
-from support.disk import write_json
-from support.files import new_file
+from support.disk import new_file, write_json
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_request, load_model
 from support.plan import fit_budgets, share_work

@@ -17,8 +17,6 @@ from checking import run_tests, timed
 from planting import ROOT, planted
 from table import BY_NUMBER
 
-from support.limits import address_space
-
 try:
     import resource
 except ImportError:  # Windows, where memory has no such limit
@@ -30,6 +28,15 @@ STARTING = 120  # seconds that the process may take until it begins
 
 class Failed(ValueError):
     """The process did not come to an end of its own; the message says how, in a sentence."""
+
+
+def address_space():
+    """Bytes of memory that this process has addresses for; None where that is not told."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
 
 
 def module_of(row):

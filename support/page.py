@@ -18,7 +18,7 @@ from string import Template
 
 from support.cli import Parser, command, expand
 from support.config import MODES
-from support.files import fill_folder
+from support.disk import put
 from support.plot import parse, read_entries, read_text
 from support.samples import name_of, part, pieces, read_samples, size_of
 from support.terminal import say, visible
@@ -63,7 +63,7 @@ def write_page(folder):
     path = folder / "report.html"
     # Half a character, which is not UTF-8, is shown by its number.
     content = text.encode("utf-8", "backslashreplace")
-    fill_folder(folder, lambda beside: (beside / path.name).write_bytes(content))
+    put(path, lambda made: made.write_bytes(content))
     return path
 
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from support.cli import Parser, command, expand
-from support.files import fill_folder
+from support.disk import put
 from support.terminal import say
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
@@ -208,7 +208,7 @@ def draw(plt, entries, lines, path):
 
 def save(figure, path):
     """Writes the figure as a PNG, whole or not at all, and returns its path."""
-    fill_folder(path.parent, lambda folder: figure.savefig(folder / path.name, dpi=200))
+    put(path, lambda made: figure.savefig(made, dpi=200))
     return path
 
 

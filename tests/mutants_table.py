@@ -1084,35 +1084,6 @@ TABLE = {
             ),
         ],
     },
-    "support/files.py": {
-        "free_name": [
-            ("a link to nowhere is a free name", "os.path.lexists(found)", "os.path.exists(found)"),
-        ],
-        "new_folder": [
-            (
-                "a folder with files in it is written to",
-                "not (folder.is_dir() and not any(folder.iterdir()))",
-                "not folder.is_dir()",
-            ),
-        ],
-        "try_folder": [
-            (
-                "an empty folder that was there is removed",
-                "if not os.path.lexists(path)]",
-                "]",
-            ),
-        ],
-        "remove_empty": [
-            ("no empty folder is removed", "path.rmdir()", "pass"),
-        ],
-        "fill_folder": [
-            (
-                "a file has its name before all are whole",
-                "for path in made:\n                flush(path)",
-                "for path in made:\n                os.replace(path, folder / path.name)\n                flush(folder)",
-            ),
-        ],
-    },
     "support/plot.py": {
         "draw_stages": [
             ("tokens are drawn as accuracy", 'result["accuracy"]', 'result["tokens"]'),
@@ -1333,6 +1304,20 @@ TABLE = {
         ],
     },
     "support/run.py": {
+        "save_optimizer": [
+            (
+                "the scale of the loss is not saved",
+                "if loss_scale(run.optimizer) > 1:",
+                "if False:",
+            ),
+        ],
+        "save_model": [
+            (
+                "a checkpoint has the working copy, not the masters",
+                "value.to(getattr(torch, dtype))",
+                "weight.to(getattr(torch, dtype))",
+            ),
+        ],
         "Run.stops": [
             (
                 "each rank goes by its own signals",
@@ -1400,6 +1385,13 @@ TABLE = {
         ],
     },
     "support/start.py": {
+        "load_optimizer": [
+            (
+                "resume: the moments of Adam are swapped",
+                '{key: tensors[f"{name}/{key}"] for key in keys}',
+                '{key: tensors[f"{name}/{old}"] for key, old in zip(keys, ("step", "exp_avg_sq", "exp_avg"))}',
+            ),
+        ],
         "read_checkpoint": [
             (
                 "resume: the optimizer is not restored",
@@ -1422,8 +1414,8 @@ TABLE = {
         "load_checkpoint": [
             (
                 "resume: from the oldest checkpoint",
-                "reversed(checkpoints(folder))",
-                "checkpoints(folder)",
+                "in reversed(found)",
+                "in found",
             ),
         ],
         "resumed_config": [
@@ -1440,6 +1432,7 @@ TABLE = {
                 "None",
             ),
             ("a resumed run is not locked", "locked = lock(folder)", "locked = None"),
+            ("what was left half written stays", "remove(path)", "pass"),
         ],
         "check_same_data": [
             ("resume: other questions are accepted", "!= data.fingerprint()", "== 0"),
@@ -1469,49 +1462,63 @@ TABLE = {
         ],
     },
     "support/disk.py": {
-        "save_optimizer": [
+        "free_name": [
+            ("a link to nowhere is a free name", "os.path.lexists(found)", "os.path.exists(found)"),
+        ],
+        "new_folder": [
             (
-                "the scale of the loss is not saved",
-                "if loss_scale(run.optimizer) > 1:",
+                "a folder with files in it is written to",
+                "not (folder.is_dir() and not any(folder.iterdir()))",
+                "not folder.is_dir()",
+            ),
+        ],
+        "try_folder": [
+            (
+                "an empty folder that was there is removed",
+                "if not os.path.lexists(path)]",
+                "]",
+            ),
+        ],
+        "remove_empty": [
+            ("no empty folder is removed", "path.rmdir()", "pass"),
+        ],
+        "lock": [
+            ("two processes work in one run's folder", "own.acquire()", "pass"),
+        ],
+        "put_all": [
+            (
+                "what is written has its name before it is on the disk",
+                "                flush(path)\n",
+                "                pass\n",
+            ),
+            (
+                "a file has its name before all are whole",
+                "flush(path)",
+                "os.replace(path, folder / path.name)\nflush(folder)",
+            ),
+            ("any folder is replaced", "if again and", "if"),
+            (
+                "a stage is not replaced",
+                "if again and os.path.lexists(folder / path.name):",
                 "if False:",
             ),
         ],
-        "save_model": [
+        "remove": [
             (
-                "a checkpoint has the working copy, not the masters",
-                "value.to(getattr(torch, dtype))",
-                "weight.to(getattr(torch, dtype))",
+                "a folder that is removed by half looks whole",
+                "os.replace(path, Path(beside) / path.name)",
+                "shutil.rmtree(path)",
             ),
         ],
-        "lock": [
-            (
-                "two processes work in one run's folder",
-                "fcntl.LOCK_EX | fcntl.LOCK_NB",
-                "fcntl.LOCK_UN",
-            ),
+        "as_kind": [
+            ("numbers of a state have no bounds", "if least <= ", "if True or least <= "),
         ],
-        "write_folder": [
+        "as_dataclass": [
             (
-                "a half-written checkpoint has a checkpoint's name",
-                "partial = final.parent / PARTIAL",
-                'partial = final.with_name(final.name + "-partial")',
+                "a config of another program is read",
+                'raise ValueError(f"{name} is unknown")',
+                "values = {}",
             ),
-            (
-                "a checkpoint has its name before it is on the disk",
-                '        for path in (*partial.rglob("*"), partial):\n            flush(path)\n',
-                "",
-            ),
-            (
-                "a full disk stays full",
-                "shutil.rmtree(partial, ignore_errors=True)\nraise",
-                "raise",
-            ),
-        ],
-        "replace_file": [
-            ("a link is written through", '"xb"', '"wb"'),
-        ],
-        "clear": [
-            ("a folder is emptied through a link", "and not path.is_symlink()", ""),
         ],
         "append_line": [
             ("metrics are written through a link", " | NO_LINK", ""),
@@ -1519,8 +1526,8 @@ TABLE = {
         "write_json": [
             (
                 "JSON is written in place",
-                "replace_file(path, text.encode())",
-                "path.write_text(text)",
+                "put(path, lambda made: made.write_bytes(to_json(value)))",
+                "path.write_bytes(to_json(value))",
             ),
         ],
         "keep_steps": [
@@ -1528,13 +1535,6 @@ TABLE = {
                 "resume: the last step of the checkpoint is cut from the metrics",
                 "step <= last",
                 "step < last",
-            ),
-        ],
-        "load_optimizer": [
-            (
-                "resume: the moments of Adam are swapped",
-                'tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")',
-                'tensors[f"{name}/{old}"] for key, old in (("step", "step"), ("exp_avg", "exp_avg_sq"), ("exp_avg_sq", "exp_avg"))',
             ),
         ],
     },
@@ -1718,12 +1718,10 @@ LIKELY = {
     "answers/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "answers/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
     "answers/units.py": ["reward_golden", "reward", "reward_fuzz"],
-    "support/files.py": ["commands"],
     "support/cli.py": ["commands", "options"],
     "lesson/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run", "samples"],
-    "support/disk.py": ["offload", "safety", "reliability", "run"],
-    "support/limits.py": ["safety", "thinkfree"],
+    "support/disk.py": ["safety", "reliability", "commands", "run"],
     "support/memory.py": ["bad_input"],
     "support/model.py": ["model", "wiring", "rollout", "bad_input", "no_code"],
     "support/page.py": ["page"],
@@ -1736,8 +1734,17 @@ LIKELY = {
     "support/samples.py": ["samples", "page"],
     "support/show.py": ["samples"],
     "support/ranks.py": ["ranks"],
-    "support/run.py": ["ranks", "safety", "wiring", "options", "figures", "reliability", "run"],
-    "support/start.py": ["safety", "reliability", "run", "data"],
+    "support/run.py": [
+        "ranks",
+        "offload",
+        "safety",
+        "wiring",
+        "options",
+        "figures",
+        "reliability",
+        "run",
+    ],
+    "support/start.py": ["reliability", "safety", "run", "data"],
     "lesson/teacher.py": ["distill"],
     "support/terminal.py": ["safety"],
     "bench/figures.py": ["paper"],

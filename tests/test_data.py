@@ -268,7 +268,7 @@ def test_a_run_refuses_other_questions_than_its_own(tiny_options, tmp_path):
     (tmp_path / "mine.jsonl").write_text(lines(ROWS))
     new_run(
         tiny_options | {"data": str(tmp_path / "mine.jsonl"), "out": str(tmp_path / "run")}
-    ).lock.close()
+    ).lock.release()
     (tmp_path / "mine.jsonl").write_text(lines([ROWS[0] | {"answer": "5"}, *ROWS[1:]]))
     with pytest.raises(ValueError, match="mine.jsonl are not those that the run .* began with"):
         resumed_run({"out": str(tmp_path / "run")})

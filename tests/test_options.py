@@ -142,7 +142,7 @@ def test_a_run_from_a_stage_goes_on_with_its_settings(stage_of_another_run, tmp_
 def test_a_run_without_a_checkpoint_starts_from_its_own_model(stage_of_another_run, tmp_path):
     """Interrupted before its first measurement was done."""
     folder, weights = stage_of_another_run
-    new_run({"model": folder, "out": str(tmp_path / "next")}).lock.close()
+    new_run({"model": folder, "out": str(tmp_path / "next")}).lock.release()
     resumed = resumed_run({"out": str(tmp_path / "next")})
     assert torch.equal(flat_weights(resumed.model).cpu(), weights)
 
@@ -159,7 +159,7 @@ def test_ones_own_data_is_used(tiny_options, tmp_path):
     run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
     found = [p.problem for part in (run.train, run.validation, run.test) for p in part]
     assert sorted(found) == sorted(row["problem"] for row in rows)
-    run.lock.close()
+    run.lock.release()
     assert resumed_run({"out": str(run.folder)}).train == run.train
 
 
@@ -180,10 +180,10 @@ def test_what_may_change_on_resume(small_run):
     changes |= dict(micro_tokens=99, recompute="yes", offload="yes", dtype="bf16")
     changes |= dict(save_every=8, snapshot_every=4)
     machine = ("ranks", "threads")  # of what begins a run without others: always alone
-    small_run.lock.close()
+    small_run.lock.release()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
-    run.lock.close()
+    run.lock.release()
     rest = {f.name: f.default for f in fields(Config) if f.name not in (*changes, *machine, "out")}
     for name in rest:
         other = {"recipe": "direct"}.get(name, type(rest[name])(77))
