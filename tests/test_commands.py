@@ -5,6 +5,7 @@ Each mistake is one sentence and a non-zero exit code, and leaves nothing behind
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ import tfpi
 import thinkfree
 from lesson import arithmetic
 from support import plot
-from support.cli import LARGEST, LARGEST_SEED, flag
+from support.cli import LARGEST, LARGEST_SEED, command, flag
 from support.config import find_settings, parse_arguments
 from support.model import load_model
 
@@ -506,3 +507,46 @@ def test_a_problem_cannot_reach_the_terminal(monkeypatch, capsys, tmp_path):
     eval_module.main(["--data", str(tmp_path / "data.jsonl"), *options, "--device", "cpu"])
     said = capsys.readouterr().out
     assert "--- What is \\x1b[2J 1 + 1?" in said and "\x1b" not in said
+
+
+# --------------------------------------------------------------------------------------------------
+# As Python runs them
+
+
+@pytest.mark.parametrize(
+    "run, script, arguments, said",
+    [
+        (runpy.run_path, "eval.py", "--data README.md", "eval: README.md, line 1: not JSON"),
+        (runpy.run_module, "support.plot", "{out}", "plot: not a finished run"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:'support.plot' found in sys.modules")
+def test_a_command_line_says_one_sentence(run, script, arguments, said, tmp_path, monkeypatch):
+    """A text to exit with goes to stderr, with exit code 1."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [script, *arguments.format(out=tmp_path / "run").split()])
+    with pytest.raises(SystemExit) as stopped:
+        run(script, run_name="__main__")
+    assert isinstance(stopped.value.code, str) and said in stopped.value.code
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (ValueError("no \x1b[2J"), "x: no \\x1b[2J On we go."),
+        (OSError("full"), "x: full On we go."),
+        (MemoryError("gone"), "x: gone On we go."),
+        (KeyboardInterrupt(), "x: stopped. On we go."),
+        (KeyboardInterrupt("stopped at once."), "x: stopped at once. On we go."),
+    ],
+)
+def test_what_ends_a_command_line_is_one_sentence(error, said):
+    with pytest.raises(SystemExit) as stopped, command("x", lambda: " On we go."):
+        raise error
+    assert stopped.value.code == said
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError), command("x"):
+        raise ZeroDivisionError
