@@ -223,19 +223,13 @@ def load_problems(source):
     Raises DataError, naming file, line and remedy.
     """
     problems = []
-    columns = set()
-    golds = []
     left_out = []
     rows = read_rows(source)
     for row in rows:
         try:
-            problem, column, gold = to_problem(row.values)
+            problems.append(to_problem(row.values))
         except LeftOut as error:
             left_out.append((row, error))
-            continue
-        problems.append(problem)
-        columns.add(column)
-        golds.append(gold)
     if not rows:
         raise DataError(f"{source}: no problems in it. Each row must have 'problem' and 'answer'.")
     if len(left_out) * 2 > len(rows):
@@ -244,15 +238,16 @@ def load_problems(source):
             f"{describe_left_out(left_out)}. Each row must have a question ('problem') and an "
             "exact answer ('answer') that the reward can check."
         )
-    answers = ", ".join(sorted({gold.column for gold in golds}))
-    cut_out = sum(gold.cut_out for gold in golds)
+    columns = ", ".join(sorted({column for _, column, _ in problems}))
+    answers = ", ".join(sorted({gold.column for _, _, gold in problems}))
+    cut_out = sum(gold.cut_out for _, _, gold in problems)
     say(
-        f"{source}: {len(rows)} rows, questions from {', '.join(sorted(columns))}, answers from "
-        f"{answers}" + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
+        f"{source}: {len(rows)} rows, questions from {columns}, answers from {answers}"
+        + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
     )
     if left_out:
         say(f"{source}: {len(left_out)} rows are left out: {describe_left_out(left_out)}")
-    return problems
+    return [problem for problem, _, _ in problems]
 
 
 def load_split(split):

@@ -147,18 +147,19 @@ def try_folder(folder, option="--out"):
     """
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        remove_empty(made)
-        raise OSError(
-            f"cannot write to {folder} ({error.strerror}). Give {option} a folder that can be made "
-            "and written to."
-        ) from None
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {folder} ({error.strerror}). Give {option} a folder that can be "
+                "made and written to."
+            ) from None
         yield
     finally:
-        remove_empty(made)
+        for path in made:  # the inner ones first
+            with suppress(OSError):
+                path.rmdir()
 
 
 @contextmanager
@@ -179,13 +180,6 @@ def new_file(given, option):
                 f"cannot write {path} ({error.strerror}). Give {option} another."
             ) from None
         yield path
-
-
-def remove_empty(folders):
-    """Removes those of the folders in which nothing is, the inner ones first."""
-    for path in folders:
-        with suppress(OSError):
-            path.rmdir()
 
 
 def is_run(folder):
@@ -280,15 +274,11 @@ def write_manifest(folder):
 def check_manifest(folder):
     """Raises ValueError where a file of the checkpoint is missing or of another size."""
     manifest = folder / "files.json"
-    if not manifest.exists():
-        return  # it was made before there were any
-    try:
-        sizes = dict(json.loads(manifest.read_text()))
-        for name, size in sizes.items():
-            if (folder / name).stat().st_size != size:
-                raise ValueError(f"{name} has another size")
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} is not whole ({error})") from None
+    sizes = read_json(manifest, dict[str, int]) if manifest.exists() else {}  # as in older ones
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise ValueError(f"{name} is missing, or not whole")
 
 
 # --------------------------------------------------------------------------------------------------

@@ -141,19 +141,10 @@ class Run:
         Raises ValueError after BAD_STEPS steps in a row whose updates were not finite.
         """
         state = self.state
-        self.log(
-            {
-                "step": state.step,
-                "stage": stage.name,
-                "stage_step": state.stage_step,
-                "budget": stage.budget,
-                "thinking": stage.thinking,
-                **metrics,
-                "generated_tokens": state.generated_tokens,
-                "flops": state.flops,
-                "seconds": self.seconds(),
-            }
-        )
+        line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step}
+        line |= {"budget": stage.budget, "thinking": stage.thinking, **metrics}
+        line |= {"generated_tokens": state.generated_tokens, "flops": state.flops}
+        self.log(line | {"seconds": self.seconds()})
         self.show(groups, metrics)
         self.stop_if_bad(metrics)
         if self.config.snapshot_every and state.step % self.config.snapshot_every == 0:

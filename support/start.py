@@ -7,28 +7,15 @@ options that its table of measurements rests on.
 
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from support import ranks
+from support import disk, ranks
 from support.config import FIXED, Config, check_config, find_settings, flag, make_config
-from support.disk import (
-    PARTIAL,
-    check_manifest,
-    free_name,
-    keep_steps,
-    lock,
-    put,
-    read_json,
-    remove,
-    to_json,
-    try_folder,
-    write_json,
-)
 from support.forecast import describe_start
 from support.model import default_device
 from support.offload import loss_scale
@@ -36,13 +23,6 @@ from support.plan import fit_budgets, read_config, settle_memory, settle_ranks
 from support.rows import absolute
 from support.run import Run, State, checkpoints
 from support.terminal import say_above
-
-
-@dataclass
-class DataMark:
-    """What data.json holds: the run's data, recognised again when it is resumed."""
-
-    sha256: str = ""
 
 
 def run_folder(given):
@@ -72,9 +52,9 @@ def new_run(given, load_data, check=None, start=None):
     hand_over(run)
     if check:
         check(run)
-    with try_folder(folder.parent):
-        make_folder(run, DataMark(data.fingerprint()))
-    run.lock = lock(run.folder)
+    with disk.try_folder(folder.parent):
+        make_folder(run)
+    run.lock = disk.lock(run.folder)
     return run
 
 
@@ -93,15 +73,8 @@ def start_ranks(config, model, start):
 def hand_over(run):
     """Tells the other ranks, which wait in joined_run, what rank 0's run is."""
     ranks.join()
-    ranks.tell(
-        {
-            "config": asdict(run.config),
-            "folder": str(run.folder),
-            "source": str(run.source),
-            "data": DataMark(run.data.fingerprint()).sha256,
-            "state": asdict(run.state),
-        }
-    )
+    told = {"folder": str(run.folder), "source": run.source, "data": run.data.fingerprint()}
+    ranks.tell(told | {"config": asdict(run.config), "state": asdict(run.state)})
     ranks.check_alike(run.model)
 
 
@@ -132,18 +105,18 @@ def is_empty(folder):
     return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
 
 
-def make_folder(run, mark):
+def make_folder(run):
     """Makes the run's folder, or one of the next free name, with its options in it."""
 
     def fill(folder):
         folder.mkdir()
-        (folder / "config.json").write_bytes(to_json(asdict(run.config)))
-        (folder / "data.json").write_bytes(to_json(asdict(mark)))
+        (folder / "config.json").write_bytes(disk.to_json(asdict(run.config)))
+        (folder / "data.json").write_bytes(disk.to_json({"sha256": run.data.fingerprint()}))
 
     if run.config.out and is_empty(run.folder):
         run.folder.rmdir()
-    run.folder = free_name(run.folder)
-    put(run.folder, fill)
+    run.folder = disk.free_name(run.folder)
+    disk.put(run.folder, fill)
 
 
 def resumed_config(given, folder):
@@ -155,7 +128,7 @@ def resumed_config(given, folder):
             f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
             "out --resume to start one."
         )
-    saved = read_json(folder / "config.json", Config)
+    saved = disk.read_json(folder / "config.json", Config)
     options = asdict(saved)
     for name in FIXED:
         if given.get(name, options[name]) != options[name]:
@@ -177,9 +150,9 @@ def resumed_run(given, load_data, check=None, start=None):
     folder = run_folder(given)
     saved, config = resumed_config(given, folder)
     refuse_links(folder)
-    locked = lock(folder)
-    for path in folder.glob(f"{PARTIAL}*"):
-        remove(path)  # of a killed process
+    locked = disk.lock(folder)
+    for path in folder.glob(f"{disk.PARTIAL}*"):
+        disk.remove(path)  # of a killed process
     try:
         data = load_data(config.data)
     except ValueError as error:
@@ -201,9 +174,9 @@ def resumed_run(given, load_data, check=None, start=None):
     if check:
         check(run)
     if config != saved:
-        write_json(folder / "config.json", asdict(config))
+        disk.write_json(folder / "config.json", asdict(config))
     try:
-        if aside := keep_steps(folder / "metrics.jsonl", run.state.step):
+        if aside := disk.keep_steps(folder / "metrics.jsonl", run.state.step):
             run.say(f"{folder / 'metrics.jsonl'} was damaged; all of it is now {aside}.")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
@@ -226,7 +199,7 @@ def refuse_links(folder):
 def check_same_data(folder, config, data):
     """Raises ValueError if the questions are not those that the run began with."""
     path = folder / "data.json"
-    if path.exists() and read_json(path, DataMark).sha256 != data.fingerprint():
+    if path.exists() and disk.read_json(path, dict[str, str]) != {"sha256": data.fingerprint()}:
         raise ValueError(
             f"the questions or answers in {config.data or 'the bundled data'} are not those that "
             f"the run in {folder} began with. Put them back, or start another run."
@@ -263,8 +236,8 @@ def read_checkpoint(config, folder, data, path):
     unreadable = [p for p in (path, *path.iterdir()) if not os.access(p, os.R_OK)]
     if unreadable:  # nothing is wrong with it, so it is not put aside
         raise OSError(f"{unreadable[0]} cannot be read (Permission denied). Make it readable.")
-    check_manifest(path)
-    state = read_json(path / "state.json", State, whole=True)
+    disk.check_manifest(path)
+    state = disk.read_json(path / "state.json", State, whole=True)
     if path.name != f"checkpoint-{state.step}-{state.stage}":
         raise ValueError(f"state.json is of step {state.step} and stage {state.stage}")
     run = Run(config, folder, str(path), data, state)

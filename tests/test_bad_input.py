@@ -301,7 +301,7 @@ def test_a_run_that_cannot_be_written_to(small_run, monkeypatch):
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("support.start.keep_steps", fail)
+    monkeypatch.setattr("support.disk.keep_steps", fail)
     with pytest.raises(OSError, match="cannot write to .*Read-only file system.*Make it writable"):
         resumed_run({"out": str(small_run.folder)})
 

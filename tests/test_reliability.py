@@ -321,7 +321,7 @@ def of_another_program(path):
         (damage, "optimizer.safetensors", "not whole"),
         (damage, "tokenizer.json", "not whole"),
         (Path.unlink, "chat_template.jinja", "not whole"),
-        (damage, "files.json", "not whole"),
+        (damage, "files.json", "files.json was not written by"),
         (of_another_program, "state.json", "state.json was not written by tfpi.py"),
     ],
 )
