@@ -57,7 +57,7 @@ def put_all(folder, fill, again=False):
             fill(Path(beside))
             for path in Path(beside).rglob("*"):
                 flush(path)
-            for path in Path(beside).iterdir():
+            for path in sorted(Path(beside).iterdir()):
                 if again and os.path.lexists(folder / path.name):
                     remove(folder / path.name)
                 os.replace(path, folder / path.name)
