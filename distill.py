@@ -33,13 +33,13 @@ from lesson.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_toke
 from lesson.teacher import write_trace
 from problems import load_split
 from support import ranks
-from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
+from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options, command
 from support.config import PRESETS, Config
 from support.disk import new_folder, put, put_all, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.offload import gradients
 from support.plan import share_work
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 from thinkfree import render
 
 # From nothing, or from a pretrained model, which can write already and forgets at a high rate.
@@ -229,14 +229,14 @@ def start_model(source, seed):
     return model, tokenizer
 
 
-def distill(args, keep, command=()):
+def distill(args, keep, start=()):
     """(model, tokenizer, steps done). Ctrl-C ends SFT early.
 
-    keep(model, tokenizer, steps done) is called every SAVE_EVERY steps, and at the end. command:
-    what starts other ranks.
+    keep(model, tokenizer, steps done) is called every SAVE_EVERY steps, and at the end. start: what
+    other ranks are started with.
     """
     model, tokenizer = start_model(args.model, args.seed)
-    share_work(model, args, command)
+    share_work(model, args, start)
     options = {"tokens": args.tokens, "pool": args.pool, "instruction": args.instruction}
     batches = draw_batches(tokenizer, args.steps, args.seed, **options)
     losses = sft(model, batches, args.steps, args.lr)
@@ -280,12 +280,7 @@ def settle(args):
 
 def main(argv=None):
     """Distils, saves, measures, and writes the model's card."""
-    calm_streams()
-    args = parse_arguments(argv)
-    logging.disable_progress_bar()  # transformers' own, of loading and saving
-    torch.set_flush_denormal(True)
     kept = ""
-    command = [__file__, *(sys.argv[1:] if argv is None else argv)]
 
     @ranks.rank_0_alone
     def keep(model, tokenizer, done):
@@ -293,15 +288,18 @@ def main(argv=None):
         put_all(out, lambda folder: save(model, tokenizer, folder))
         kept = f" The model after {done} of {args.steps} steps is in {out}."
 
-    try:
-        args = settle(args)
+    with command("distill", lambda: kept):
+        args = settle(parse_arguments(argv))
+        logging.disable_progress_bar()  # transformers' own, of loading and saving
+        torch.set_flush_denormal(True)
+        start = [__file__, *(sys.argv[1:] if argv is None else argv)]
         with ranks.group():
             if ranks.follows():
                 return measure(*distill(args, keep)[:2], args)
             out = new_folder(args.out, "runs/distilled")
             with try_folder(out):
                 started = time.monotonic()
-                model, tokenizer, done = distill(args, keep, command)
+                model, tokenizer, done = distill(args, keep, start)
                 if done < args.steps:
                     raise KeyboardInterrupt
                 minutes = (time.monotonic() - started) / 60
@@ -310,12 +308,7 @@ def main(argv=None):
                 table = measure(model, tokenizer, args)
                 card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
                 put(out / "README.md", lambda made: made.write_text(card, "utf-8"))
-        return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
-    except (ValueError, OSError, MemoryError) as error:
-        reason = str(error)
-    except KeyboardInterrupt:
-        reason = "stopped."
-    sys.exit(visible(f"distill: {reason}{kept}"))
+        say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
 
 
 if __name__ == "__main__":

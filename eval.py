@@ -25,6 +25,7 @@ from problems import Problem, drop_copies, load_problems, load_split
 from reward import extract_answer, grade
 from rollout import Rollout, generate, stream_seed
 from support import ranks
+from support.cli import command
 from support.config import MODES, Config, check_evaluation, find_settings, parse_evaluation
 from support.disk import new_file, write_json
 from support.memory import memory_advice
@@ -33,7 +34,7 @@ from support.plan import fit_budgets, share_work
 from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
-from support.terminal import calm_streams, say, say_above, visible
+from support.terminal import say, say_above
 from thinkfree import check_prompts, describe_prompts, render_all, response_text
 
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model
@@ -278,10 +279,10 @@ def find_problems(args):
     return problems[: args.problems]
 
 
-def evaluate_folder(args, command):
+def evaluate_folder(args, start):
     """Evaluates the model that the arguments name, and prints it: all that --json writes.
 
-    With --ask it measures nothing. command: what starts other ranks.
+    With --ask it measures nothing. start: what other ranks are started with.
     """
     settings = find_settings(args.model)
     source = settings.pop("model")
@@ -293,7 +294,7 @@ def evaluate_folder(args, command):
     modes = MODES if args.mode == "both" else [args.mode.replace("-", "_")]
     problems = find_problems(args)
     model, tokenizer, stop_ids = load_model(source, args.device)
-    share_work(model, args, command)
+    share_work(model, args, start)
     check_prompts(tokenizer)
     say("\n".join(describe_prompts(tokenizer, stop_ids)))
     if not args.budget:
@@ -328,21 +329,16 @@ def print_mode(mode, result):
 
 
 def main(argv=None):
-    calm_streams()
-    args = parse_evaluation(argv)
-    logging.disable_progress_bar()  # transformers' own bars, of loading
-    command = [__file__, *(sys.argv[1:] if argv is None else argv)]
-    writes = args.json and not ranks.follows()
-    try:
+    with command("eval"):
+        args = parse_evaluation(argv)
         check_evaluation(args)
+        logging.disable_progress_bar()  # transformers' own bars, of loading
+        start = [__file__, *(sys.argv[1:] if argv is None else argv)]
+        writes = args.json and not ranks.follows()
         with ranks.group(), new_file(args.json, "--json") if writes else nullcontext() as path:
-            measured = evaluate_folder(args, command)
+            measured = evaluate_folder(args, start)
             if path:
                 write_json(path, measured)
-    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
-        sys.exit(visible(f"eval: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("eval: stopped.")
 
 
 if __name__ == "__main__":

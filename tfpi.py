@@ -17,27 +17,19 @@ several GPUs, an inference server, benchmarks beyond mathematics, reward shaping
 length reward).
 """
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
-from transformers.utils import logging
 
 from eval import evaluate, evaluate_both, leave_out_long, mean, sample_run, verification_share
 from grpo import dynamic_sampling, is_flat, sampler_gap, set_advantages, update
 from problems import load_data, take_problems
 from rollout import stream_seed
-from support import ranks
-from support.config import parse_arguments
-from support.forecast import show_plan
 from support.model import ModelError
-from support.report import describe, report
-from support.run import signals
-from support.start import joined_run, new_run, resumed_run
-from support.terminal import calm_streams, paste, visible
+from support.report import describe
+from support.start import carry_out
 from thinkfree import check_prompts, describe_prompts
 
 
@@ -252,36 +244,17 @@ def measure_gap(run, stage):
     return sampler_gap(run.model, [r for group in groups for r in group], run.config.temperature)
 
 
+def work(run):
+    """Trains the run, from where it is; False if the user asked to stop."""
+    recipe = stages(run.config)
+    describe(run, recipe, describe_prompts(run.tokenizer, run.stop_ids))
+    if run.state.stage == len(recipe):
+        print("This run is over. To train longer, start another from its last stage.")
+    return train(run)
+
+
 def main(argv=None):
-    calm_streams()
-    given, todo = parse_arguments(argv)
-    logging.disable_progress_bar()  # transformers' own bars, of loading and saving
-    torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
-    run = None
-    try:
-        with signals(lambda: run.ask_to_stop() if run else None), ranks.group():
-            if todo.plan:
-                return show_plan(given, todo.memory)
-            make_run = resumed_run if todo.resume else new_run
-            if ranks.follows():
-                make_run = joined_run
-            start = partial(ranks.start, [__file__, *(sys.argv[1:] if argv is None else argv)])
-            run = make_run(given, load_data, check_run, start)
-            describe(run, stages(run.config), describe_prompts(run.tokenizer, run.stop_ids))
-            if run.state.stage == len(stages(run.config)):
-                print("This run is over. To train longer, start another from its last stage.")
-            if train(run):
-                return report(run)
-            run.save_checkpoint()
-            reason = "stopped."
-    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError among them
-        reason = f"{error}"
-    except KeyboardInterrupt:
-        reason = "stopped at once."
-    if run:
-        command = f"python tfpi.py --resume {paste('--out', run.folder)}"
-        reason += f" To go on from the last checkpoint: {command}"
-    sys.exit(visible(f"tfpi: {reason}"))
+    carry_out(__file__, argv, load_data, check_run, work)
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def signals(ask_to_stop):
     def answer(number, _):
         asked = ask_to_stop()
         if asked is None or (not asked and number != HANG_UP):
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once.")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if HANG_UP and signal.getsignal(HANG_UP) is not signal.SIG_IGN:

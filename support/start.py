@@ -6,23 +6,36 @@ options that its table of measurements rests on.
 """
 
 import os
+import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers.utils import logging
 
 from support import disk, ranks
-from support.config import FIXED, Config, check_config, find_settings, flag, make_config
-from support.forecast import describe_start
+from support.cli import command
+from support.config import (
+    FIXED,
+    Config,
+    check_config,
+    find_settings,
+    flag,
+    make_config,
+    parse_arguments,
+)
+from support.forecast import describe_start, show_plan
 from support.model import default_device
 from support.offload import loss_scale
 from support.plan import fit_budgets, read_config, settle_memory, settle_ranks
+from support.report import report
 from support.rows import absolute
-from support.run import Run, State, checkpoints
-from support.terminal import say_above
+from support.run import Run, State, checkpoints, signals
+from support.terminal import paste, say_above
 
 
 def run_folder(given):
@@ -261,3 +274,35 @@ def load_optimizer(run, path):
         run.optimizer.load_state_dict(whole)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
+
+
+def carry_out(file, argv, load_data, check, work):
+    """tfpi.py's command line: begins or resumes a run, and hands it to work(run).
+
+    file: the program, which the other ranks are started with. work returns False if the user asked
+    to stop. Whatever ends it, the last line says how to go on.
+    """
+    run = None
+
+    def how_to_go_on():
+        if not run:
+            return ""
+        line = f"python tfpi.py --resume {paste('--out', run.folder)}"
+        return f" To go on from the last checkpoint: {line}"
+
+    with command("tfpi", how_to_go_on):
+        given, todo = parse_arguments(argv)
+        logging.disable_progress_bar()  # transformers' own bars, of loading and saving
+        torch.set_flush_denormal(True)  # or Adam's smallest moments are slow denormal arithmetic
+        with signals(lambda: run.ask_to_stop() if run else None), ranks.group():
+            if todo.plan:
+                return show_plan(given, todo.memory)
+            make_run = resumed_run if todo.resume else new_run
+            if ranks.follows():
+                make_run = joined_run
+            start = partial(ranks.start, [file, *(sys.argv[1:] if argv is None else argv)])
+            run = make_run(given, load_data, check, start)
+            if work(run):
+                return report(run)
+            run.save_checkpoint()
+            raise KeyboardInterrupt("stopped.")

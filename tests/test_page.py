@@ -15,7 +15,7 @@ from browser import browser
 import support.page as page_module
 import support.report as report_module
 from eval import first_samples
-from reward import grade
+from reward import extract_answer, grade
 from support.config import MODES
 from support.page import write_page
 from support.samples import write_samples
@@ -40,7 +40,13 @@ EVIL = [
 def written(text, gold, size=9, finished=True):
     correct, _ = grade(text, gold)
     ids = [0] * size
-    return SimpleNamespace(text=text, response_ids=ids, finished=finished, correct=correct)
+    return SimpleNamespace(
+        text=text,
+        response_ids=ids,
+        finished=finished,
+        correct=correct,
+        answer=extract_answer(text),
+    )
 
 
 def write_run(folder, texts=("Wait, so",), names=NAMES):

@@ -286,7 +286,7 @@ def test_an_empty_folder_is_used(tiny_options, tmp_path):
 
 def test_a_run_that_is_over_says_so(trained_run, capsys, monkeypatch):
     monkeypatch.setattr(tfpi, "train", lambda run: True)
-    monkeypatch.setattr(tfpi, "report", lambda run: None)
+    monkeypatch.setattr("support.start.report", lambda run: None)
     monkeypatch.setattr(tfpi, "check_run", None)  # of all problems, which takes a while
     trained_run.lock.release()
     tfpi.main(["--resume", "--out", str(trained_run.folder), "--steps", "40"])

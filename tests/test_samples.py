@@ -113,7 +113,8 @@ def test_a_run_keeps_the_first_responses_of_each_evaluation(canned, small_run, m
 
 def test_a_sample_is_what_was_graded():
     text = "<think>\n1\n</think>\n\\boxed{2}"
-    rollout = Rollout([1], [5] * 7, [-1.0] * 7, False, text=text, gold="3", correct=True)
+    graded = {"text": text, "gold": "3", "answer": "2", "correct": True}
+    rollout = Rollout([1], [5] * 7, [-1.0] * 7, False, **graded)
     assert make_sample(rollout) == Sample(
         text, 7, False, True, "2", [[0, 18, "thinking"], [26, 27, "answer"]]
     )

@@ -296,7 +296,7 @@ def test_the_command_line_trains_resumes_and_reports(idle_run, tiny_options, mon
     The plan is printed first of all, and the report last, once.
     """
     monkeypatch.chdir(idle_run.folder.parent)
-    monkeypatch.setattr(tfpi, "report", lambda run: print("the report"))
+    monkeypatch.setattr("support.start.report", lambda run: print("the report"))
     Path("runs/small").mkdir(parents=True)
     options = tiny_options | {"steps": 3}
     argv = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
