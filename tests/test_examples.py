@@ -105,7 +105,7 @@ def test_the_reward_is_ours(example):
     cases = [line.split("\t") for line in (r"\boxed{1/2}	0.5", r"\boxed{2}	3", "no box	1")]
     texts, golds = zip(*cases)
     found = example.rewards(completions=list(texts), answer=list(golds), prompts=[], trainer=None)
-    assert found == [grade(text, gold)[1] for text, gold in cases] == [1.0, 0.0, 0.0]
+    assert found == [grade(text, gold)[1] for text, gold in cases]
 
 
 def test_a_start_token_that_trl_adds_is_not_there_twice(example, small):

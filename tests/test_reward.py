@@ -62,7 +62,7 @@ def test_an_unclosed_thought_has_no_answer():
 
 
 def test_the_empty_thought_of_the_thinking_free_mode_has_an_answer():
-    assert math_reward("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5") == 1.0
+    assert grade("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5")[0]
 
 
 # --------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def test_a_batch_is_full_when_it_has_as_many_groups_as_prompts(canned, small_run
     def every_second_is_flat(question, sample):
         drawn.append(question)
         flat = len(drawn) % 8 < 4  # four responses a group
-        return ("no box", True) if flat else write(question, sample)
+        return ("\\boxed{none}", True) if flat else write(question, sample)
 
     learnt = []
     monkeypatch.setattr(canned, "write", every_second_is_flat)
