@@ -40,7 +40,7 @@ from support.offload import gradients
 from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.plan import share_work
 from support.terminal import calm_streams, say, visible
-from thinkfree import render, render_all
+from thinkfree import render
 
 # From nothing, or from a pretrained model, which can write already and forgets at a high rate.
 SMALL = {
@@ -198,11 +198,11 @@ def measure(model, tokenizer, args):
         "samples": args.samples,
     }
     problems = load_split("validation")[: args.problems]
-    answers = [p.answer for p in problems]
     table = f"| mode | correct | tokens | truncated at {budget} | empty blocks |\n{5 * '|---'}|"
     for name, thinking in (("thinking", True), ("thinking-free", False)):
-        prompts = render_all(tokenizer, problems, args.instruction, thinking)
-        groups = sample_and_grade(model, tokenizer, prompts, answers, label=name, **options)
+        groups = sample_and_grade(
+            model, tokenizer, problems, thinking, args.instruction, label=name, **options
+        )
         r = summarise(tokenizer, groups)
         correct = f"{r['accuracy']:.1%} ± {r['error']:.1%}"
         shares = f"{r['truncated']:.1%} | {r['empty']:.1%}"

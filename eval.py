@@ -36,14 +36,13 @@ from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
 from support.terminal import calm_streams, say, say_above, visible
-from thinkfree import check_prompts, describe_prompts, render_all
+from thinkfree import check_prompts, describe_prompts, render_all, response_text
 
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model
 # label the steps; words do for a lesson.
 VERIFICATION = re.compile(
     r"\b(check|verify|wait|double-check|recheck|make sure|let me confirm)", re.IGNORECASE
 )
-TAGS = ("<think>", "</think>")
 EMPTY = re.compile(r"\s*<think>\s*</think>")
 THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
@@ -52,16 +51,19 @@ THOUGHT = re.compile(r"\s*<think>\s*(?!</think>)\S")
 
 
 @memory_advice("sampling", "Lower --slots, or the budget.")
-def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, slots=256, **options):
-    """Samples responses to each prompt (text) and grades them: a list of groups, one a prompt.
+def sample_and_grade(
+    model, tokenizer, problems, thinking, instruction, *, samples, label, slots=256, **options
+):
+    """Samples responses to each problem and grades them: a list of groups, one a problem.
 
-    A group is a list of `samples` rollouts, with text, reward and whether they are correct. golds:
-    the right answers, one a prompt. label: what the progress bar says. slots: responses at once, of
-    all ranks together; options are rollout.generate's. Training and evaluation both come through
-    here, so they sample in the same precision and grade alike.
+    A group is a list of `samples` rollouts, with text, reward and whether they are correct.
+    thinking: to x; else to x'. label: what the progress bar says. slots: responses at once, of all
+    ranks together; options are rollout.generate's. Training and evaluation both come through here,
+    so they sample in the same precision and grade alike.
     """
-    mine = range(ranks.rank(), len(prompts), ranks.size())  # other ranks have the other prompts
-    encoded = [tokenizer(prompts[i], add_special_tokens=False)["input_ids"] for i in mine]
+    mine = range(ranks.rank(), len(problems), ranks.size())  # other ranks have the other problems
+    prompts = render_all(tokenizer, [problems[i] for i in mine], instruction, thinking)
+    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     bar = tqdm(total=len(mine) * samples, desc=label, unit="", leave=False, disable=None)
     with bar, autocast(model):
         rollouts = generate(
@@ -74,12 +76,13 @@ def sample_and_grade(model, tokenizer, prompts, golds, *, samples, label, slots=
             **options,
         )
     groups = [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
-    for i, group in zip(mine, groups):
+    for i, prompt, group in zip(mine, prompts, groups):
         for rollout in group:
-            rollout.text = response_text(tokenizer, prompts[i], rollout)
-            rollout.gold = golds[i]
-            rollout.correct, rollout.reward = grade(rollout.text, golds[i])
-    groups = gather_groups(groups, len(prompts))
+            rollout.text = response_text(tokenizer, prompt, rollout.response_ids)
+            rollout.gold = problems[i].answer
+            rollout.answer = extract_answer(rollout.text)
+            rollout.correct, rollout.reward = grade(rollout.text, rollout.gold)
+    groups = gather_groups(groups, len(problems))
     if not all(math.isfinite(sum(rollout.logprobs)) for group in groups for rollout in group):
         raise ModelError(
             "the model's outputs are not finite any more, so there is nothing to sample from. Go "
@@ -128,17 +131,6 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
             f"budget exceed the model's context of {context} (first: {first.problem[:60]!r})"
         )
     return kept
-
-
-def response_text(tokenizer, prompt, rollout):
-    """The response as text, its thinking block whole: a template that opens it has half of it.
-
-    Of special tokens, those of the block stay: a box in a thought that was cut off is no answer.
-    """
-    opened = "<think>\n" if prompt.rstrip().endswith("<think>") else ""
-    tokens = tokenizer.added_tokens_decoder
-    dropped = {i for i, token in tokens.items() if token.special and token.content not in TAGS}
-    return opened + tokenizer.decode([i for i in rollout.response_ids if i not in dropped])
 
 
 def verification_share(texts):
@@ -200,25 +192,35 @@ def summarise(tokenizer, groups):
     return result
 
 
+def sample_run(run, problems, thinking, *, budget, samples, seed, label):
+    """Graded groups of a run's model as it is now, sampled with the run's options."""
+    config = run.config
+    return sample_and_grade(
+        run.model,
+        run.tokenizer,
+        problems,
+        thinking,
+        config.instruction,
+        samples=samples,
+        label=label,
+        max_new_tokens=budget,
+        stop_ids=run.stop_ids,
+        temperature=config.temperature,
+        seed=seed,
+        slots=config.slots,
+    )
+
+
 def sample_mode(run, problems, thinking, samples, label):
-    """Graded groups of one mode of the run's model as it is now, at the full budget.
+    """Graded groups of one mode, at the full budget.
 
     Random streams are the same each time, so that two measurements of the same problems compare
     like with like.
     """
-    config = run.config
-    options = {
-        "samples": samples,
-        "label": f"{label}, {'thinking' if thinking else 'thinking-free'}",
-        "max_new_tokens": config.full_budget,
-        "stop_ids": run.stop_ids,
-        "temperature": config.temperature,
-        "seed": stream_seed(config.seed, 0, 1),
-        "slots": config.slots,
-    }
-    prompts = render_all(run.tokenizer, problems, config.instruction, thinking)
-    golds = [p.answer for p in problems]
-    return sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
+    label = f"{label}, {'thinking' if thinking else 'thinking-free'}"
+    seed = stream_seed(run.config.seed, 0, 1)
+    options = {"budget": run.config.full_budget, "samples": samples, "seed": seed, "label": label}
+    return sample_run(run, problems, thinking, **options)
 
 
 def evaluate(run, problems, thinking, samples, label):
@@ -262,10 +264,9 @@ def first_samples(problems, firsts):
 
 
 def make_sample(rollout):
-    answer = extract_answer(rollout.text)
-    marks = find_marks(rollout.text, VERIFICATION, answer)
+    marks = find_marks(rollout.text, VERIFICATION, rollout.answer)
     size = len(rollout.response_ids)
-    return Sample(rollout.text, size, rollout.finished, rollout.correct, answer, marks)
+    return Sample(rollout.text, size, rollout.finished, rollout.correct, rollout.answer, marks)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -303,15 +304,16 @@ def evaluate_folder(args, command):
         args.budget = config.full_budget
     wanted = [(mode == "thinking", args.budget) for mode in modes]
     problems = leave_out_long(model, tokenizer, problems, config.instruction, wanted)
-    golds = [p.answer for p in problems]
     names = ("temperature", "top_k", "top_p", "seed", "slots")
     options = {name: getattr(args, name) for name in names}
     options |= {"samples": args.k, "max_new_tokens": args.budget, "stop_ids": stop_ids}
     measured = {"options": vars(args) | {"instruction": config.instruction}}
     firsts = {}
     for mode in modes:
-        prompts = render_all(tokenizer, problems, config.instruction, mode == "thinking")
-        groups = sample_and_grade(model, tokenizer, prompts, golds, label=mode, **options)
+        thinking = mode == "thinking"
+        groups = sample_and_grade(
+            model, tokenizer, problems, thinking, config.instruction, label=mode, **options
+        )
         firsts[mode] = [first for first, *_ in groups[: args.show]]
         if not args.ask:
             measured[mode] = summarise(tokenizer, groups) | {"pass_at": pass_rates(groups)}

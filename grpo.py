@@ -14,7 +14,9 @@ and no overflow that is multiplied by 0. Left out: the KL term (the paper has no
 an entropy bonus, overlong reward shaping (DAPO has it, the paper has no length reward).
 """
 
+import time
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -137,6 +139,7 @@ def update(model, optimizer, rollouts, config, budget=None):
     over the minibatches that were taken, and 0 if there was none (pitfall: all groups flat, which
     is no reason to stop).
     """
+    started = time.monotonic()
     model.eval()  # dropout off, or the ratio is not 1 on the policy that sampled
     taken = []
     skipped = 0
@@ -159,7 +162,8 @@ def update(model, optimizer, rollouts, config, budget=None):
     names = ("loss", "clipped", "logprob_gap", "shared_prompts", "grad_norm")
     means = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
     means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
-    return means | {"updates": len(taken), "skipped": skipped}
+    seconds = time.monotonic() - started
+    return means | {"updates": len(taken), "skipped": skipped, "update_seconds": seconds}
 
 
 def clip_gradients(gradients):
@@ -188,23 +192,26 @@ def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
         rollout, _ = item
         return len(rollout.response_ids) + (0 if prompts else len(rollout.prompt_ids))
 
-    metrics = {
-        "loss": 0.0,
-        "clipped": 0.0,
-        "logprob_gap": 0.0,
-        "shared_prompts": share_prompts / ranks.size(),
-    }
+    clip = (config.eps_low, config.eps_high)
+    metrics = dict.fromkeys(("loss", "clipped", "logprob_gap"), 0.0)
+    metrics["shared_prompts"] = share_prompts / ranks.size()
     for batch in micro_batches(weighted, padded_length, config.micro_tokens):
         rollouts = [rollout for rollout, _ in batch]
-        hidden, tokens = find_states(rollouts)
-        batch_weights = torch.cat([weight for _, weight in batch])
-        loss, clipped, gap = batch_loss(model, hidden, tokens, rollouts, batch_weights, config)
+        hidden, tokens = find_states(rollouts)  # (N, H), (N,)
+        columns = token_batch(batch, hidden.device)
+        loss, logprobs, clipped = fused_loss(
+            hidden,
+            model.get_output_embeddings().weight,
+            tokens,
+            lambda rows, logprobs: policy_loss(logprobs, *columns.at(rows), *clip),
+            temperature=config.temperature,
+        )
         # Summed, not averaged: the weights already carry the one global normaliser.
         loss.backward()
         share = len(tokens) / sum(lengths)
         metrics["loss"] += loss.item() / scale
         metrics["clipped"] += share * clipped.item()
-        metrics["logprob_gap"] += share * gap.item()
+        metrics["logprob_gap"] += share * (logprobs - columns.old_logprobs).abs().mean().item()
     if prompts:
         prompts.backward()
     totals = torch.tensor(list(metrics.values()), dtype=torch.float64)
@@ -212,32 +219,23 @@ def accumulate_gradient(model, minibatch, config, budget, scale=1.0):
     return dict(zip(metrics, totals.tolist()))
 
 
-def batch_loss(model, hidden, tokens, rollouts, weights, config):
-    """The loss of one micro-batch; its share of clipped tokens, and its mean gap to the sampler.
+class TokenBatch(NamedTuple):
+    """What the loss knows of response tokens, laid end to end: each (N,) fp32."""
 
-    hidden (N, H) predicts tokens (N,), which have `weights` (N,) in the loss.
-    """
-    device = hidden.device
-    old = torch.tensor([p for r in rollouts for p in r.logprobs], device=device)  # (N,)
-    advantages = [torch.full((len(r.response_ids),), r.advantage) for r in rollouts]
-    advantages = torch.cat(advantages).to(device)  # (N,)
-    weights = weights.to(device)
+    old_logprobs: torch.Tensor  # the sampler's
+    advantages: torch.Tensor
+    weights: torch.Tensor
 
-    def loss_of(rows, logprobs):
-        return policy_loss(
-            logprobs,
-            old[rows],
-            advantages[rows],
-            weights[rows],
-            eps_low=config.eps_low,
-            eps_high=config.eps_high,
-        )
+    def at(self, rows):
+        return TokenBatch(*(column[rows] for column in self))
 
-    head = model.get_output_embeddings().weight  # (V, H)
-    loss, logprobs, clipped = fused_loss(
-        hidden, head, tokens, loss_of, temperature=config.temperature
-    )
-    return loss, clipped, (logprobs - old).abs().mean()
+
+def token_batch(weighted, device):
+    """The TokenBatch of pairs (rollout, its tokens' weights)."""
+    old = [torch.tensor(rollout.logprobs) for rollout, _ in weighted]
+    advantages = [torch.full((len(r.response_ids),), r.advantage) for r, _ in weighted]
+    weights = [weights for _, weights in weighted]
+    return TokenBatch(*(torch.cat(column).to(device) for column in (old, advantages, weights)))
 
 
 def sampler_gap(model, rollouts, temperature):

@@ -129,9 +129,3 @@ def grade(response: str, gold: str) -> tuple[bool, float]:
     """
     correct = is_equivalent(extract_answer(response), gold)
     return correct, float(correct)
-
-
-def math_reward(response: str, gold: str) -> float:
-    """Returns r(x, y), the reward of `grade`, alone."""
-    _, reward = grade(response, gold)
-    return reward

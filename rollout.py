@@ -45,6 +45,7 @@ class Rollout:
     finished: bool  # False when cut at the budget
     text: str = ""
     gold: str = ""  # the right answer
+    answer: str | None = None  # the text's own
     correct: bool = False  # what accuracy counts, and dynamic sampling
     reward: float = 0.0  # r(x, y); not the same once it knows partial credit or a penalty
     advantage: float = 0.0

@@ -19,21 +19,14 @@ length reward).
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 from transformers.utils import logging
 
-from eval import (
-    evaluate,
-    evaluate_both,
-    leave_out_long,
-    mean,
-    sample_and_grade,
-    verification_share,
-)
+from eval import evaluate, evaluate_both, leave_out_long, mean, sample_run, verification_share
 from grpo import dynamic_sampling, is_flat, sampler_gap, set_advantages, update
 from problems import load_data, take_problems
 from rollout import stream_seed
@@ -45,7 +38,7 @@ from support.report import describe, report
 from support.run import signals
 from support.start import joined_run, new_run, resumed_run
 from support.terminal import calm_streams, paste, visible
-from thinkfree import check_prompts, describe_prompts, render_all
+from thinkfree import check_prompts, describe_prompts
 
 
 @dataclass(frozen=True)
@@ -57,9 +50,9 @@ class Stage:
 
 def stages(config):
     """The recipe: a list of stages; `multistage` is Table 4's control, TFPI's budgets on x."""
-    names = [(f"stage{i}", budget) for i, budget in enumerate(config.stage_budgets(), start=1)]
-    tfpi = [Stage(name, False, budget) for name, budget in names]
-    multistage = [Stage(name, True, budget) for name, budget in names]
+    budgets = enumerate(config.stage_budgets(), start=1)
+    tfpi = [Stage(f"stage{i}", False, budget) for i, budget in budgets]
+    multistage = [replace(stage, thinking=True) for stage in tfpi]
     rl = [Stage("rl", True, config.full_budget)]
     recipes = {"tfpi": tfpi, "tfpi+rl": tfpi + rl, "direct": rl, "multistage": multistage}
     return recipes[config.recipe]
@@ -68,30 +61,20 @@ def stages(config):
 def train_step(run, stage):
     """One step of J_TFPI (of J_RLVR, in a stage with thinking): all groups drawn, and metrics."""
     config = run.config
-    started = time.monotonic()
     draw_groups = partial(sample_groups, run, stage)  # y ~ pi_old(. | x'), graded
     kept, groups = dynamic_sampling(draw_groups, config.prompts, config.draws)
     set_advantages(kept)  # A_i = (R_i - mean) / std
-    sampled = time.monotonic()
     rollouts = [rollout for group in kept for rollout in group]
     losses = update(run.model, run.optimizer, rollouts, config, stage.budget)  # on x' again
-    count_step(run, groups, kept)
-    seconds = {
-        "rollout_seconds": sampled - started,
-        "step_seconds": time.monotonic() - started,
-    }
-    return groups, describe_groups(groups) | losses | seconds
+    return groups, count_step(run, groups, kept) | losses
 
 
 def train_stage(run, stage):
     """Trains until the stage is over, or the user asks to stop."""
     with run.progress(stage):
         while not (run.stops() or is_over(run.config, run.state)):
-            groups, metrics = train_step(run, stage)
-            run.state.since_validation.append(metrics["truncated"])
-            if run.state.stage_step % run.config.validate_every == 0:
-                metrics["validation"] = validate(run, stage)
-            run.record(stage, groups, metrics)
+            groups, metrics = timed(train_step, run, stage)
+            run.record(stage, groups, metrics | validate_if_due(run, stage, metrics))
 
 
 def train(run):
@@ -104,12 +87,7 @@ def train(run):
         train_stage(run, stage)
         if run.stopped:
             return False
-        run.say(f"{stage.name} is over after {run.state.stage_step} steps.")
-        run.save_model(stage.name)
-        # Between stages nothing rests on it: one sample a problem does.
-        evaluate_both(run, stage.name, run.config.eval_samples if stage == recipe[-1] else 1)
-        run.state.next_stage()
-        run.save_checkpoint()
+        end_stage(run, stage, last=stage == recipe[-1])
     return True
 
 
@@ -122,19 +100,29 @@ def sample_groups(run, stage, draw):
     config = run.config
     problems = take_problems(run.train, run.state.cursor, config.prompts, config.seed)
     run.state.cursor += len(problems)
-    prompts = render_all(run.tokenizer, problems, config.instruction, stage.thinking)
-    golds = [p.answer for p in problems]
-    options = {
-        "samples": config.group,
-        "label": "rollouts",
-        "max_new_tokens": stage.budget,
-        "stop_ids": run.stop_ids,
-        "temperature": config.temperature,
-        # Even for a draw of rollouts, odd for evaluation (eval.py): never the same stream.
-        "seed": stream_seed(config.seed, run.state.step, 2 * draw),
-        "slots": config.slots,
-    }
-    return sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
+    # Even for a draw of rollouts, odd for evaluation (eval.py): never the same stream.
+    seed = stream_seed(config.seed, run.state.step, 2 * draw)
+    options = {"budget": stage.budget, "samples": config.group, "seed": seed, "label": "rollouts"}
+    return sample_run(run, problems, stage.thinking, **options)
+
+
+def timed(step, run, stage):
+    """What the step returns, its metrics with the seconds of rollouts, and of all of it."""
+    started = time.monotonic()
+    groups, metrics = step(run, stage)
+    metrics["step_seconds"] = time.monotonic() - started
+    metrics["rollout_seconds"] = metrics["step_seconds"] - metrics.pop("update_seconds")
+    return groups, metrics
+
+
+def count_step(run, groups, kept):
+    """Counts the step, the tokens that it generated, and its compute; describe_groups' metrics."""
+    state = run.state
+    state.generated_tokens += sum(len(r.response_ids) for group in groups for r in group)
+    state.flops += count_flops(run.model, groups, kept)
+    state.step += 1
+    state.stage_step += 1
+    return describe_groups(groups)
 
 
 def describe_groups(groups):
@@ -150,15 +138,6 @@ def describe_groups(groups):
     # Unbiased, by the samples.
     metrics["entropy"] = -mean(p for rollout in rollouts for p in rollout.logprobs)
     return metrics
-
-
-def count_step(run, groups, kept):
-    """Counts the step, the tokens that it generated, and its compute."""
-    generated = sum(len(rollout.response_ids) for group in groups for rollout in group)
-    run.state.generated_tokens += generated
-    run.state.flops += count_flops(run.model, groups, kept)
-    run.state.step += 1
-    run.state.stage_step += 1
 
 
 def count_flops(model, groups, kept):
@@ -179,15 +158,21 @@ def count_flops(model, groups, kept):
 # The end of a stage
 
 
-def validate(run, stage):
-    """Accuracy on the validation problems, in the stage's mode; noted down for levelled_off."""
+def validate_if_due(run, stage, metrics):
+    """Accuracy on the validation problems, in the stage's mode, every so many steps: a metric.
+
+    It is noted down for levelled_off, beside the share of truncated rollouts since the last one.
+    """
     state = run.state
+    state.since_validation.append(metrics["truncated"])
+    if state.stage_step % run.config.validate_every:
+        return {}
     problems = run.validation[: run.config.validation_problems]
     accuracy = evaluate(run, problems, stage.thinking, 1, "validation")["accuracy"]
     state.accuracy.append(accuracy)
     state.truncated.append(mean(state.since_validation))
     state.since_validation = []
-    return accuracy
+    return {"validation": accuracy}
 
 
 def is_over(config, state):
@@ -216,6 +201,16 @@ def may_rise(shares, least):
     """
     (slope, _), covariance = np.polyfit(range(len(shares)), shares, 1, cov=True)
     return bool(slope + covariance[0, 0] ** 0.5 >= least)
+
+
+def end_stage(run, stage, last):
+    """Keeps and measures the model of a stage that is over, and goes on to the next one."""
+    run.say(f"{stage.name} is over after {run.state.stage_step} steps.")
+    run.save_model(stage.name)
+    # Between stages nothing rests on it: one sample a problem does.
+    evaluate_both(run, stage.name, run.config.eval_samples if last else 1)
+    run.state.next_stage()
+    run.save_checkpoint()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -252,12 +247,8 @@ def check_run(run):
 
 def measure_gap(run, stage):
     """How far log-probs of the sampler are from the trainer's: a few tokens, the real model."""
-    problems = run.train[:4]
-    prompts = render_all(run.tokenizer, problems, run.config.instruction, stage.thinking)
-    options = {"samples": 2, "label": "checking the sampler", "stop_ids": run.stop_ids}
-    options |= {"max_new_tokens": min(32, stage.budget), "temperature": run.config.temperature}
-    golds = [p.answer for p in problems]
-    groups = sample_and_grade(run.model, run.tokenizer, prompts, golds, **options)
+    options = {"budget": min(32, stage.budget), "samples": 2, "seed": 0}
+    groups = sample_run(run, run.train[:4], stage.thinking, label="checking the sampler", **options)
     return sampler_gap(run.model, [r for group in groups for r in group], run.config.temperature)
 
 

@@ -3,31 +3,17 @@
     x   <|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n
     x'  x + <think>\\n\\n</think>\\n\\n
 
-    python thinkfree.py --data polaris.jsonl --model Qwen/Qwen3-4B --out tfpi.jsonl
-
-writes x' (`prompt`) and the right answer (`answer`) of each problem, for other trainers.
-
 It is the one thing that the paper changes: with x' in the place of x, all else is ordinary RL. A
 chat template is asked first, since many have a switch of their own; x' is what it renders with
 thinking switched off, and the block is appended, or closed, only where it did not do that itself.
 Left out: several turns, and families that think in channels or tags of their own.
 """
 
-import argparse
-import json
 import re
-import sys
 
-from transformers import AutoTokenizer
-
-from problems import load_problems
-from support.config import Config, find_settings
-from support.files import fill_folder, new_file
-from support.limits import comes_back, limited
 from support.model import ModelError
-from support.options import Parser, check_options, expand
-from support.terminal import calm_streams, say, visible
 
+TAGS = ("<think>", "</think>")
 EMPTY_BLOCK = "<think>\n\n</think>\n\n"
 # Thinking-free already: a block with nothing in it, or a bare </think> (DeepSeek-V3.1).
 CLOSED = re.compile(r"(?:<think>\s*)?</think>\s*$")
@@ -37,8 +23,6 @@ CHANNELS = re.compile(
     r"<\|channel\|?>|\[THINK\]|<seed:think>|◁think▷|<thought>|<\|START_THINKING\|>|"
     r"<\|begin_of_thought"
 )
-SECONDS = 10  # that a template may take
-MEGABYTES = 1000
 LONGEST = 100_000  # characters that a template may add to the messages
 # Switches that stand in the system turn: what a template says that has one, on, off.
 SYSTEM_SWITCHES = (
@@ -82,16 +66,15 @@ def apply_template(tokenizer, messages, thinking, add_generation_prompt=True):
     Pitfall: a template that does not think by default (Qwen3.5), and is not told to: x is x' then.
     """
     try:
-        with limited(SECONDS, MEGABYTES):
-            prompt = tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                enable_thinking=thinking,  # most families
-                thinking=thinking,  # DeepSeek-V3.1, Granite
-            )
+        prompt = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=False,
+            enable_thinking=thinking,  # most families
+            thinking=thinking,  # DeepSeek-V3.1, Granite
+        )
     except Exception as error:  # a template is a program of the model's author, in a sandbox
-        reason = " ".join(str(error).split())[:200] or "it takes more memory than there may be"
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"the model's chat template fails ({reason}). Mend it, or use another model."
         ) from None
@@ -125,6 +108,18 @@ def template_text(tokenizer):
     return str(getattr(tokenizer, "chat_template", None) or "")
 
 
+def response_text(tokenizer, prompt, ids):
+    """The response of token ids as text, its thinking block whole.
+
+    A prompt that ends in <think> has half of the block. Of special tokens, those of the block stay:
+    a box in a thought that was cut off is no answer.
+    """
+    opened = "<think>\n" if OPEN.search(prompt) else ""
+    tokens = tokenizer.added_tokens_decoder
+    dropped = {i for i, token in tokens.items() if token.special and token.content not in TAGS}
+    return opened + tokenizer.decode([i for i in ids if i not in dropped])
+
+
 # --------------------------------------------------------------------------------------------------
 # What is refused, and what is said once
 
@@ -145,11 +140,6 @@ def check_prompts(tokenizer):
             "to its model. Use a model that thinks between <think> and </think>."
         )
     question = [{"role": "user", "content": "What is 1 + 1?"}]
-    if not comes_back(lambda: apply_template(tokenizer, question, True), SECONDS, MEGABYTES):
-        raise ModelError(
-            f"the model's chat template takes longer than {SECONDS} s. Mend it, or use another "
-            "model."
-        )
     opened = apply_template(tokenizer, question, True)
     if opened == apply_template(tokenizer, question, True, add_generation_prompt=False):
         raise ModelError(
@@ -202,74 +192,3 @@ def end_of_turn(tokenizer):
     except ModelError:
         return ""
     return text.rpartition("ANSWER")[2]
-
-
-# --------------------------------------------------------------------------------------------------
-# The command line
-
-
-def load_tokenizer(source):
-    """The tokenizer of a folder or hub id, without its model. Raises ModelError."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file can make the libraries raise anything
-        reason = " ".join(str(error).split())[:500].removesuffix(".") or type(error).__name__
-        raise ModelError(
-            f"cannot load the tokenizer of {source!r}: {reason}. Give --model a preset, a hub id, "
-            "or a folder with a tokenizer."
-        ) from None
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
-            "thinking block to. Use an instruction-tuned model."
-        )
-    return tokenizer
-
-
-def write_prompts(path, tokenizer, problems, instruction):
-    """A line of JSON a problem: x' as text, which no trainer may put into a template once more."""
-    prompts = render_all(tokenizer, problems, instruction, False)
-    rows = [{"prompt": x, "answer": p.answer} for x, p in zip(prompts, problems)]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    fill_folder(path.parent, lambda folder: (folder / path.name).write_bytes(text.encode()))
-
-
-def parse_arguments(argv):
-    parser = Parser(
-        description="Write the thinking-free prompts x' of problems, for other trainers.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="problems and answers (see problems.py)")
-    add("--model", default="small", help="whose tokenizer: a preset, a hub id, or a folder")
-    add("--out", default="tfpi.jsonl", help="file to write, which must not exist yet")
-    add("--instruction", help="what follows the question; without it, that of tfpi.py")
-    return parser.parse_args(argv)
-
-
-def main(argv=None):
-    calm_streams()
-    args = parse_arguments(argv)
-    try:
-        check_options(args, {})
-        settings = find_settings(expand(args.model))
-        tokenizer = load_tokenizer(settings.pop("model"))
-        check_prompts(tokenizer)
-        instruction = args.instruction
-        if instruction is None:
-            instruction = Config(**settings).instruction
-        with new_file(args.out, "--out") as path:
-            problems = load_problems(expand(args.data))
-            write_prompts(path, tokenizer, problems, instruction)
-        say("\n".join(describe_prompts(tokenizer)))
-        say(f"{len(problems)} prompts x' in {path}")
-    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
-        sys.exit(visible(f"thinkfree: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("thinkfree: stopped.")
-
-
-if __name__ == "__main__":
-    main()

@@ -19,17 +19,8 @@ HINTS = {
     "each step draws the same prompts": (
         "The cursor does not move on, so each draw has the same problems."
     ),
-    "rollouts are sampled at temperature 1": (
-        "You sample at temperature 1, whatever the run says; the trainer takes the run's."
-    ),
-    "the instruction is dropped in training": (
-        "You leave out the instruction behind the question, with which the model is measured."
-    ),
     "RL with thinking samples without": (
         "In a stage that thinks the prompt is x, not x'. The stage says which."
-    ),
-    "--slots is ignored in training": (
-        "The sampler is to be told the run's slots, which bound its memory."
     ),
     "the order of the problems ignores the seed": (
         "The order of the problems goes by the run's seed: pass it to take_problems."
@@ -39,9 +30,6 @@ HINTS = {
     ),
     "prompts are drawn once, whatever --draws says": (
         "You allow one draw. config.draws says how many there may be."
-    ),
-    "step_seconds leave out the sampling": (
-        "step_seconds is the time of the whole step, sampling included."
     ),
 }
 
@@ -56,29 +44,15 @@ MORE = [
         "rollouts on x instead of x'",
         "You sample on x in every stage. TFPI's stages sample on x'.",
         "sample_groups",
-        "config.instruction, stage.thinking",
-        "config.instruction, True",
+        "problems, stage.thinking",
+        "problems, True",
     ),
     (
         "thinking is the wrong way round",
         "stage.thinking means that the prompt is x; yours is x' then, and x otherwise.",
         "sample_groups",
-        "config.instruction, stage.thinking",
-        "config.instruction, not stage.thinking",
-    ),
-    (
-        "the question is the prompt",
-        "You ask the model with the bare question. render_all puts it into the chat template.",
-        "sample_groups",
-        "prompts = render_all(run.tokenizer, problems, config.instruction, stage.thinking)",
-        "prompts = [p.problem for p in problems]",
-    ),
-    (
-        "responses are graded by other problems' answers",
-        "The right answers are in another order than the prompts.",
-        "sample_groups",
-        "[p.answer for p in problems]",
-        "[p.answer for p in problems][::-1]",
+        "problems, stage.thinking",
+        "problems, not stage.thinking",
     ),
     (
         "one sample a prompt",
@@ -225,8 +199,8 @@ MORE = [
         "metrics are of what was kept",
         "Your metrics leave out flat groups. Describe all that was drawn, or accuracy is wrong.",
         "train_step",
-        "describe_groups(groups)",
-        "describe_groups(kept)",
+        "count_step(run, groups, kept)",
+        "count_step(run, groups, kept) | describe_groups(kept)",
     ),
     (
         "what was kept is returned",
@@ -240,7 +214,7 @@ MORE = [
         "count_step is missing: the next step would have the same random numbers.",
         "train_step",
         "count_step(run, groups, kept)",
-        "pass",
+        "describe_groups(groups)",
     ),
     (
         "only what was kept is counted",
@@ -260,15 +234,8 @@ MORE = [
         "the losses are missing in the metrics",
         "What update returns belongs into the metrics.",
         "train_step",
-        "describe_groups(groups) | losses | seconds",
-        "describe_groups(groups) | seconds",
-    ),
-    (
-        "the seconds are missing in the metrics",
-        "rollout_seconds and step_seconds belong into the metrics.",
-        "train_step",
-        "describe_groups(groups) | losses | seconds",
-        "describe_groups(groups) | losses",
+        "count_step(run, groups, kept) | losses",
+        "count_step(run, groups, kept)",
     ),
 ]
 
@@ -279,29 +246,18 @@ def sample_groups(run, stage, draw):
     config, state = run.config, run.state
     chosen = take_problems(run.train, state.cursor, config.prompts, config.seed)
     state.cursor = state.cursor + config.prompts
-    asked = []
-    for problem in chosen:
-        asked += render_all(run.tokenizer, [problem], config.instruction, stage.thinking)
-    return sample_and_grade(
-        run.model, run.tokenizer, asked, [problem.answer for problem in chosen],
-        samples=config.group, label="x", max_new_tokens=stage.budget, stop_ids=run.stop_ids,
-        temperature=config.temperature, seed=stream_seed(config.seed, state.step, 2 * draw),
-        slots=config.slots,
+    return sample_run(
+        run, list(chosen), thinking=stage.thinking, budget=stage.budget, samples=config.group,
+        seed=stream_seed(config.seed, state.step, 2 * draw), label="x",
     )
 
 def train_step(run, stage):
-    begin = time.monotonic()
     kept, drawn = dynamic_sampling(
         lambda draw: sample_groups(run, stage, draw), run.config.prompts, run.config.draws
     )
-    middle = time.monotonic()
     set_advantages(kept)
-    metrics = describe_groups(drawn)
-    metrics.update(
-        update(run.model, run.optimizer, sum(kept, []), run.config, budget=stage.budget)
-    )
-    count_step(run, drawn, kept)
-    metrics["rollout_seconds"] = middle - begin
-    metrics["step_seconds"] = time.monotonic() - begin
+    losses = update(run.model, run.optimizer, sum(kept, []), run.config, budget=stage.budget)
+    metrics = count_step(run, drawn, kept)
+    metrics.update(losses)
     return drawn, metrics
 """

@@ -36,7 +36,6 @@ from lesson.small import save
 from problems import load_split
 from support.config import MODES, PRESETS
 from support.model import load_model
-from thinkfree import render_all
 
 FOLDER = ROOT / "runs" / "checks"
 BUDGETS = (48, 64, 80, 112, 160)
@@ -54,10 +53,8 @@ def own_mistakes(count=4000, samples=4, seed=2):
     """{problem: wrong first passes in the head} that models/small writes."""
     model, tokenizer, stop_ids = load_model(SMALL, "cpu")
     problems = draw_fresh(count, seed, distill.held_out_questions())
-    prompts = render_all(tokenizer, problems, "", thinking=False)
-    golds = [p.answer for p in problems]
     options = {"samples": samples, "label": "first passes", "max_new_tokens": 48, "slots": 256}
-    groups = sample_and_grade(model, tokenizer, prompts, golds, stop_ids=stop_ids, **options)
+    groups = sample_and_grade(model, tokenizer, problems, False, "", stop_ids=stop_ids, **options)
     found = {}
     for problem, group in zip(problems, groups):
         lines = sorted({rollout.text.split("\n")[0] for rollout in group})
@@ -123,8 +120,9 @@ def sample(model, tokenizer, problems, thinking):
     groups = sample_and_grade(
         model,
         tokenizer,
-        render_all(tokenizer, problems, "", thinking),
-        [p.answer for p in problems],
+        problems,
+        thinking,
+        "",
         samples=1,
         label="responses",
         max_new_tokens=PRESETS["small"]["full_budget"],

@@ -38,7 +38,6 @@ from support import ranks
 from support.config import MODES, PRESETS
 from support.model import load_model
 from support.options import flag
-from thinkfree import render_all
 
 STEPS = {"steps": 24, "snapshot_every": 8}
 TFPI = {"recipe": "tfpi"}
@@ -198,8 +197,9 @@ def measure(loaded, problems, thinking, samples):
     groups = sample_and_grade(
         model,
         tokenizer,
-        render_all(tokenizer, problems, "", thinking),
-        [p.answer for p in problems],
+        problems,
+        thinking,
+        "",
         samples=samples,
         label="test",
         max_new_tokens=PRESETS["small"]["full_budget"],

@@ -153,7 +153,7 @@ def compare_responses() -> int:
     disagreements = []
     for k, (answer, gold) in enumerate(RESPONSES):
         response = TEMPLATES[k % len(TEMPLATES)] % answer
-        mine = reward.math_reward(response, gold) == 1.0
+        mine, _ = reward.grade(response, gold)
         other = math_verify_response(response, gold)
         if mine != other:
             disagreements.append((answer, gold, mine, other))

@@ -136,7 +136,7 @@ def make_clock(prompts):
     """The reward function and the callback by which TRL's steps are measured, in one object."""
     from transformers import TrainerCallback
 
-    from reward import math_reward
+    from reward import grade
 
     measured = ("seconds", "rollout_seconds", "completions", "tokens", "reward", "flat_groups")
 
@@ -156,7 +156,7 @@ def make_clock(prompts):
             self.steps[-1]["seconds"] = time.perf_counter() - self.first
 
         def reward(self, completions, answer, completion_ids, **_):
-            values = [math_reward(text, gold) for text, gold in zip(completions, answer)]
+            values = [grade(text, gold)[1] for text, gold in zip(completions, answer)]
             groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
             step = self.steps[-1]
             # Generation and rewards, as in ours.

@@ -25,7 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_data, take_problems
-from reward import math_reward
+from reward import grade
 from support.config import Config, check_config, find_settings, parse_arguments
 from support.disk import write_json
 from tfpi import stages
@@ -35,7 +35,7 @@ CPU = not torch.cuda.is_available()
 
 
 def rewards(completions, answer, **_):
-    return [math_reward(text, gold) for text, gold in zip(completions, answer)]
+    return [grade(text, gold)[1] for text, gold in zip(completions, answer)]
 
 
 def make_rows(tokenizer, problems, config, thinking):

@@ -93,7 +93,7 @@ def describe(run, stages, prompts):
         )
     print("\n".join(f"  {line}" for line in prompts))
     if config.model == "small":
-        print("  6 to 13 minutes on two CPU cores with the default settings")
+        print("  4 to 7 minutes on two CPU cores with the default settings")
     else:
         print("  the time left stands beside each bar")
 

@@ -51,6 +51,7 @@ SHOWN = (
     "truncated",
     "flat_groups",
     "grad_norm",
+    "update_seconds",
     "step_seconds",
     "skipped",
 )
@@ -245,14 +246,14 @@ def trained_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     run = new_run(TINY_RUN | {"snapshot_every": 2, "out": str(folder)})
     run.asked = []
-    original = tfpi.sample_and_grade
+    original = tfpi.sample_run
 
-    def sample_and_grade(*args, **options):
-        run.asked.append(options["max_new_tokens"])
+    def sample_run(*args, **options):
+        run.asked.append(options["budget"])
         return original(*args, **options)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(tfpi, "sample_and_grade", sample_and_grade)
+        monkeypatch.setattr(tfpi, "sample_run", sample_run)
         assert tfpi.train(run) is True
     return run
 

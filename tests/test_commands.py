@@ -16,7 +16,7 @@ import distill
 import eval as eval_module
 import problems
 import tfpi
-import thinkfree
+from examples import prompts
 from lesson import arithmetic
 from support import plot
 from support.config import find_settings, parse_arguments
@@ -30,7 +30,7 @@ MAINS = {
     "eval": eval_module.main,
     "plot": plot.main,
     "tfpi": tfpi.main,
-    "thinkfree": thinkfree.main,
+    "prompts": prompts.main,
 }
 LATIN = "caf\udce9"  # as Python reads what is not UTF-8 in a command line
 
@@ -103,15 +103,15 @@ def things(tmp_path):
         (f"eval --device {LATIN}", "--device"),
         ("eval --data \x1b[2J", "\\x1b[2J: cannot be read"),
         ("eval --model run", "run is a run; give --model run/stage10"),
-        ("thinkfree", "arguments are required: --data"),
-        ("thinkfree --data nowhere", "thinkfree: nowhere: cannot be read"),
-        ("thinkfree --data file", "file, line 1: not JSON"),
-        ("thinkfree --data data.jsonl --out file", "file exists. Give --out another name."),
-        ("thinkfree --data data.jsonl --out link", "link exists. Give --out another name."),
-        ("thinkfree --data data.jsonl --out file/x", "cannot write to file (File exists)"),
-        ("thinkfree --data data.jsonl --out new/x --model full", "cannot load the tokenizer of"),
-        ("thinkfree --data data.jsonl --model run", "run is a run; give --model run/stage10"),
-        (f"thinkfree --data data.jsonl --instruction {LATIN}", "--instruction 'caf\\udce9'"),
+        ("prompts", "arguments are required: --data"),
+        ("prompts --data nowhere", "prompts: nowhere: cannot be read"),
+        ("prompts --data file", "file, line 1: not JSON"),
+        ("prompts --data data.jsonl --out file", "file exists. Give --out another name."),
+        ("prompts --data data.jsonl --out link", "link exists. Give --out another name."),
+        ("prompts --data data.jsonl --out file/x", "cannot write to file (File exists)"),
+        ("prompts --data data.jsonl --out new/x --model full", "cannot load the tokenizer of"),
+        ("prompts --data data.jsonl --model run", "run is a run; give --model run/stage10"),
+        (f"prompts --data data.jsonl --instruction {LATIN}", "--instruction 'caf\\udce9'"),
         ("plot nowhere", "plot: not a finished run: there is no nowhere/summary.json"),
         ("plot file", "there is no file/summary.json"),
         ("plot \x1b[2J", "\\x1b[2J"),

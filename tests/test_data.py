@@ -13,7 +13,7 @@ import pytest
 from shared import new_run, resumed_run
 
 from problems import load_data, load_problems
-from reward import math_reward
+from reward import grade
 from support.rows import DataError
 
 ROWS = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(3)]
@@ -232,7 +232,7 @@ def test_what_was_cut_out_of_a_solution_is_counted(tmp_path, capsys):
 def test_every_gold_that_is_read_can_be_earned(tmp_path):
     """The grader's own verdict on a response that is right."""
     rows = [{"problem": "Q", "answer": a} for a in ("1/2", "\\frac12", "x^2", "5 cm", "50\\%")]
-    assert all(math_reward(f"\\boxed{{{gold}}}", gold) == 1 for _, gold in load(tmp_path, *rows))
+    assert all(grade(f"\\boxed{{{gold}}}", gold)[0] for _, gold in load(tmp_path, *rows))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -27,10 +27,10 @@ from lesson.teacher import (
     write_work,
 )
 from problems import load_split
-from reward import math_reward
+from reward import grade
 from support.config import PRESETS, Config
 from support.model import ModelError
-from thinkfree import render, render_all
+from thinkfree import render
 
 SMALL = Path(__file__).parent.parent / "models" / "small"
 EQUATION = re.compile(r"(\d+) (\+|-|\*|/|mod) (\d+) = (\d+)")
@@ -60,7 +60,7 @@ def text_of(pieces, learnt_only=False):
 def test_every_trace_ends_with_the_right_answer(thinking):
     rng = random.Random(0)
     for problem in draw_problems():
-        assert math_reward(text_of(write_trace(problem, thinking, rng)), problem.answer) == 1.0
+        assert grade(text_of(write_trace(problem, thinking, rng)), problem.answer)[0]
 
 
 def test_every_equation_is_right_without_mistakes():
@@ -383,12 +383,11 @@ def test_the_small_model_is_what_it_should_be(small):
     """
     model, tokenizer, stop_ids = small
     problems = load_split("validation")[:100]
-    golds = [p.answer for p in problems]
     options = {"max_new_tokens": 640, "stop_ids": stop_ids, "label": ""}
     results = []
     for mode, samples in ((True, 1), (False, 2)):
-        prompts = render_all(tokenizer, problems, "", mode)
-        groups = sample_and_grade(model, tokenizer, prompts, golds, samples=samples, **options)
+        options["samples"] = samples
+        groups = sample_and_grade(model, tokenizer, problems, mode, "", **options)
         results.append(summarise(tokenizer, groups))
     thinking, free = results
     assert 0.40 < thinking["accuracy"] < 0.80 and 0.10 < free["accuracy"] < 0.55

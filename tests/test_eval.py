@@ -22,6 +22,7 @@ from eval import (
     summarise,
     verification_share,
 )
+from problems import Problem, load_split
 from reward import grade
 from rollout import Rollout
 from support.config import MODES
@@ -40,6 +41,9 @@ class Characters:
     def __call__(self, texts, add_special_tokens):
         several = isinstance(texts, list)
         return {"input_ids": [self.encode(t) for t in texts] if several else self.encode(texts)}
+
+    def apply_chat_template(self, messages, **_):
+        return messages[0]["content"]
 
     def encode(self, text):
         return [ord(c) for c in text]
@@ -68,8 +72,8 @@ def grade_texts(monkeypatch, rollouts, golds, k, prompts=None):
     """sample_and_grade() with prepared responses instead of a model's."""
     monkeypatch.setattr("eval.generate", lambda *args, **options: rollouts)
     model = SimpleNamespace(device=torch.device("cpu"))
-    prompts = prompts or ["?"] * len(golds)
-    return sample_and_grade(model, Characters(), prompts, golds, samples=k, label="")
+    problems = list(map(Problem, prompts or ["?"] * len(golds), golds))
+    return sample_and_grade(model, Characters(), problems, True, "", samples=k, label="")
 
 
 def summarise_texts(*arguments):
@@ -112,7 +116,7 @@ def test_response_text_restores_an_opened_block(prompt, expected):
 
     A closed or mentioned one did not.
     """
-    assert response_text(Characters(), prompt, written("so 2")) == expected
+    assert response_text(Characters(), prompt, written("so 2").response_ids) == expected
 
 
 def test_verification_share_counts_lines():
@@ -265,15 +269,15 @@ def test_prompts_are_sampled_from_as_they_are(monkeypatch):
     monkeypatch.setattr("eval.generate", generate)
     options = {"samples": 1, "label": ""}
     model = SimpleNamespace(device=torch.device("cpu"))
-    [[rollout]] = sample_and_grade(model, Starting(), ["<s>Hi"], ["2"], **options)
+    [[rollout]] = sample_and_grade(model, Starting(), [Problem("<s>Hi", "2")], True, "", **options)
     assert asked == [Characters().encode("<s>Hi")] and rollout.text == "<think>\n</think>2"
 
 
 def sample_three(model, prompts, seed=7):
     """Three responses to each prompt, of five tokens each, since nothing stops them."""
-    options = {"max_new_tokens": 5, "stop_ids": set(), "seed": seed}
-    golds = ["1"] * len(prompts)
-    return sample_and_grade(model, SmallAlphabet(), prompts, golds, samples=3, label="", **options)
+    options = {"max_new_tokens": 5, "stop_ids": set(), "seed": seed, "samples": 3, "label": ""}
+    problems = [Problem(prompt, "1") for prompt in prompts]
+    return sample_and_grade(model, SmallAlphabet(), problems, True, "", **options)
 
 
 def test_sampling_and_grading_with_a_model(model):
@@ -324,19 +328,19 @@ def test_the_summary_compares_the_start_with_the_end(monkeypatch, tmp_path):
 
 
 def test_the_command_line_evaluates_both_modes(monkeypatch, capsys):
-    """First with the prompt x, then with the empty block behind it, on the same problems."""
+    """First with the prompt x, then with x', on the same problems."""
     seen = []
 
-    def no_responses(model, tokenizer, prompts, *_, **__):
-        seen.append(prompts)
+    def no_responses(model, tokenizer, problems, thinking, *_, **__):
+        seen.append((problems, thinking))
         return []
 
     monkeypatch.setattr(eval_module, "sample_and_grade", no_responses)
     monkeypatch.setattr(eval_module, "summarise", lambda *_: defaultdict(float, NUMBERS))
     monkeypatch.setattr(eval_module, "pass_rates", lambda groups: {"1": 0.0})
     eval_module.main(["--problems", "2", "--device", "cpu"])
-    thinking, free = seen
-    assert free == [prompt + "<think>\n\n</think>\n\n" for prompt in thinking]
+    problems = load_split("test")[:2]
+    assert seen == [(problems, True), (problems, False)]
     printed = capsys.readouterr().out.splitlines()
     firsts = ["x", "x'", "thinking", "avg@1", "thinking-free", "avg@1"]
     assert [first for first, *_ in map(str.split, printed) if first in firsts] == firsts

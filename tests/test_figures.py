@@ -99,20 +99,12 @@ def test_tokens_and_compute_add_up_over_the_steps(step_run, written):
     assert (step_run.state.step, step_run.state.stage_step) == (2, 2)
 
 
-def test_the_seconds_of_a_step(step_run, monkeypatch):
-    """Sampling takes two seconds here, the update three."""
-    now = [100.0]
-
-    def take(seconds, result):
-        now[0] += seconds
-        return result
-
-    sample = tfpi.sample_groups
-    monkeypatch.setattr(tfpi, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(tfpi, "sample_groups", lambda *args: take(2, sample(*args)))
-    monkeypatch.setattr(tfpi, "update", lambda *_: take(3, {}))
-    _, metrics = train_step(step_run, FREE)
-    assert (metrics["rollout_seconds"], metrics["step_seconds"]) == (2, 5)
+def test_the_seconds_of_a_step(monkeypatch):
+    """What is not the update, which takes three seconds of five here, is sampling."""
+    times = iter([100.0, 105.0])
+    monkeypatch.setattr(tfpi, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    _, metrics = tfpi.timed(lambda run, stage: ([], {"update_seconds": 3.0}), None, FREE)
+    assert metrics == {"rollout_seconds": 2, "step_seconds": 5}
 
 
 SHOWN = {"reward": 0.25, "tokens": 70.4, "truncated": 0.11, "flat_groups": 0.52, "grad_norm": 1.5}

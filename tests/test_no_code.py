@@ -11,7 +11,7 @@ import pytest
 from shared import resumed_run
 
 import thinkfree
-from reward import math_reward
+from reward import grade
 from support.model import ModelError, load_model
 
 
@@ -113,6 +113,6 @@ def test_answers_and_problems_run_nothing(payload):
         f"__import__('os').system('touch {payload[2]}')",
         rf"\write18{{touch {payload[2]}}}",
     ):
-        math_reward(f"\\boxed{{{text}}}", "4")
-        math_reward("\\boxed{4}", text)
+        grade(f"\\boxed{{{text}}}", "4")
+        grade("\\boxed{4}", text)
     assert not payload[2].exists()

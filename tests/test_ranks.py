@@ -162,12 +162,10 @@ def test_what_is_written_does_not_depend_on_who_writes_it(two_ranks, small):
     """Tokens, text and verdicts of an odd number of prompts, in their order; log-probs nearly."""
     model, tokenizer, stop_ids = small
     asked = problems.load_split("test")[:3]
-    prompts = tfpi.render_all(tokenizer, asked, "", False)
-    golds = [p.answer for p in asked]
     options = {"samples": 2, "label": "", "max_new_tokens": 40, "stop_ids": stop_ids, "slots": 4}
 
     def sample():
-        return evaluation.sample_and_grade(model, tokenizer, prompts, golds, **options)
+        return evaluation.sample_and_grade(model, tokenizer, asked, False, "", **options)
 
     alone = sample()
     together = two_ranks(sample)

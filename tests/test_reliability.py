@@ -436,6 +436,7 @@ def test_three_bad_steps_in_a_row_stop_the_run(options, monkeypatch):
         "grad_norm": 0.0,
         "updates": 0,
         "skipped": 1,
+        "update_seconds": 0.5,
     }
     monkeypatch.setattr(tfpi, "update", lambda *_: nothing)
     with pytest.raises(ValueError, match="3 steps in a row.*Lower --lr"):

@@ -88,7 +88,7 @@ def test_the_sample_shown_is_the_first_of_a_step(small_run, monkeypatch, capsys)
         run.state.step += 1
         run.state.stage_step += 1
         run.say(f"step {run.state.stage_step}:")
-        return groups, dict(SHOWN)
+        return groups, SHOWN | {"update_seconds": 1.0}
 
     monkeypatch.setattr("tfpi.train_step", step)
     small_run.state.step = 100

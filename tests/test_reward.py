@@ -11,7 +11,7 @@ import pytest
 from test_reward_golden import CASES
 
 from answers.spelling import RULES
-from reward import extract_answer, grade, is_equivalent, is_readable, math_reward
+from reward import extract_answer, grade, is_equivalent, is_readable
 
 # --------------------------------------------------------------------------------------------------
 # Which text is the answer
@@ -69,14 +69,10 @@ def test_the_empty_thought_of_the_thinking_free_mode_has_an_answer():
 # The reward
 
 
-def test_the_reward_is_one_or_zero():
-    assert math_reward(r"\boxed{1/2}", r"\frac{1}{2}") == 1.0
-    assert math_reward(r"\boxed{1/3}", r"\frac{1}{2}") == 0.0
-    assert math_reward("no box", "5") == 0.0
-
-
 def test_a_grade_is_correctness_and_a_reward():
+    """Which is one or zero."""
     assert grade(r"\boxed{1/2}", r"\frac{1}{2}") == (True, 1.0)
+    assert grade(r"\boxed{1/3}", r"\frac{1}{2}") == (False, 0.0)
     assert grade("no box", "5") == (False, 0.0)
 
 

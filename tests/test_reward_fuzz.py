@@ -8,7 +8,7 @@ from test_reward_golden import CASES
 
 from answers.algebra import Refuse, read
 from answers.spelling import tidy
-from reward import extract_answer, is_equivalent, math_reward
+from reward import extract_answer, grade, is_equivalent
 
 SEED = 20_26
 ANSWERS = sorted({text for _, _, pred, gold in CASES for text in (pred, gold)})
@@ -57,7 +57,7 @@ def check_strings(count: int) -> float:
             pass
         start = time.process_time()
         verdict = is_equivalent(text, gold)
-        math_reward(rf"<think>{text}</think>\boxed{{{text}}}", gold)
+        grade(rf"<think>{text}</think>\boxed{{{text}}}", gold)
         slowest = max(slowest, time.process_time() - start)
         assert isinstance(verdict, bool)
     return slowest
@@ -146,5 +146,5 @@ def test_a_megabyte_of_one_piece(piece):
     text = piece * (1_000_000 // len(piece))
     start = time.process_time()
     extract_answer(text)
-    math_reward(rf"\boxed{{{text}}}", "5")
+    grade(rf"\boxed{{{text}}}", "5")
     assert time.process_time() - start < 2.0

@@ -21,7 +21,7 @@ from support.disk import keep_steps, write_folder, write_json
 from support.model import ModelError, load_model
 from support.run import checkpoints, signals
 from support.terminal import CalmStream, paste, visible
-from thinkfree import check_prompts, render
+from thinkfree import check_prompts
 
 ROOT = Path(__file__).parent.parent
 
@@ -320,20 +320,9 @@ def test_a_sample_cannot_write_to_the_terminal(small):
     assert "\x1b" not in report.format_sample(small[1], sample)
 
 
-@pytest.mark.parametrize("template", ["{{ 'a' * 10**10 }}", "{{ 'a' * 10**7 }}"])
-def test_a_template_that_builds_gigabytes_is_refused(template):
+def test_a_template_that_writes_a_book_is_refused():
     with pytest.raises(ModelError, match="chat template"):
-        check_prompts(bytes_tokenizer(template))
-
-
-def test_a_template_that_never_ends_is_refused(monkeypatch):
-    """In a copy of the process first, then wherever Python can interrupt it."""
-    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    monkeypatch.setattr("thinkfree.SECONDS", 0.2)
-    with pytest.raises(ModelError, match="longer than 0.2 s"):
-        check_prompts(bytes_tokenizer(loop))
-    with pytest.raises(ModelError, match="longer than 0.2 s"):
-        render(bytes_tokenizer(loop), "1 + 1?", "", True)
+        check_prompts(bytes_tokenizer("{{ 'a' * 10**7 }}"))
 
 
 @pytest.mark.parametrize(

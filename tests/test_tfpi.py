@@ -5,6 +5,7 @@ import pytest
 import torch
 from shared import SHOWN, new_run, sequence
 
+import eval as evaluation
 import tfpi
 from eval import evaluate
 from rollout import Rollout
@@ -367,7 +368,6 @@ def test_a_measurement_has_streams_that_no_step_has(small_run, monkeypatch):
         return []
 
     monkeypatch.setattr("eval.sample_and_grade", no_responses)
-    monkeypatch.setattr("tfpi.sample_and_grade", no_responses)
     monkeypatch.setattr("eval.summarise", lambda *_: None)
     evaluate(small_run, small_run.test[:4], False, 1, "test")
     for step in range(3):
@@ -380,14 +380,14 @@ def test_a_measurement_has_streams_that_no_step_has(small_run, monkeypatch):
 def test_sampler_and_trainer_get_the_runs_options(tiny_options, tmp_path, monkeypatch):
     """A temperature that one of the two does not know trains in silence."""
     run = new_run(tiny_options | {"temperature": 0.7, "out": str(tmp_path / "run")})
-    original = tfpi.sample_and_grade
+    original = evaluation.sample_and_grade
     seen = []
 
     def sample_and_grade(*args, **options):
         seen.append(options["temperature"])
         return original(*args, **options)
 
-    monkeypatch.setattr(tfpi, "sample_and_grade", sample_and_grade)
+    monkeypatch.setattr(evaluation, "sample_and_grade", sample_and_grade)
     monkeypatch.setattr(tfpi, "update", lambda *args: seen.extend(args[-2:]) or {})
     train_step(run, STAGE)
     assert seen == [0.7, run.config, STAGE.budget]

@@ -9,11 +9,10 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from eval import response_text
+from examples.prompts import main
 from reward import grade
-from rollout import Rollout
 from support.model import ModelError
-from thinkfree import check_prompts, describe_prompts, main, render, think_free
+from thinkfree import check_prompts, describe_prompts, render, response_text, think_free
 
 USER = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}"
 ASSISTANT = "{% if add_generation_prompt %}<|assistant|>\n"
@@ -182,7 +181,7 @@ def test_an_end_of_turn_that_stops_nothing_is_named():
 
 def written(tokenizer, prompt, text):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return response_text(tokenizer, prompt, Rollout([5], ids, [-1.0] * len(ids), True))
+    return response_text(tokenizer, prompt, ids)
 
 
 def test_special_thinking_tags_are_graded():
@@ -208,7 +207,7 @@ PROBLEMS = [("What is 1 + 1?", "2"), ("Wie groß\u2028ist ½?", "1/2"), ("What i
 
 @pytest.fixture
 def written_prompts(tmp_path, capsys):
-    """Runs thinkfree.py on PROBLEMS: the rows that it wrote, and what it said."""
+    """Runs examples/prompts.py on PROBLEMS: the rows that it wrote, and what it said."""
 
     def call(*options):
         data = tmp_path / "data.jsonl"

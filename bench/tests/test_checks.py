@@ -22,7 +22,7 @@ from teachers import (
 )
 
 from lesson.arithmetic import Exercise, apply_op, draw_problem
-from reward import math_reward
+from reward import grade
 
 PLANTED = ("tens", "columns", "back")
 EASY = re.compile(r"\d+(?: [+*-] \d+)+")
@@ -91,7 +91,7 @@ def test_every_trace_ends_with_the_right_answer(name, thinking):
     rng = random.Random(0)
     for problem in draw_problems():
         pieces = write_trace(DESIGNS[name], problem, thinking, rng)
-        assert math_reward(text_of(pieces), problem.answer) == 1.0
+        assert grade(text_of(pieces), problem.answer)[0]
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -113,7 +113,7 @@ def test_a_model_s_own_mistake_is_read_but_not_learnt():
     pieces = write_trace(design, problem, False, random.Random(0))
     assert text_of(pieces).startswith("1 + 1 = 3.\nCheck: ")
     assert "1 + 1 = 3" not in text_of(pieces, learnt_only=True)
-    assert math_reward(text_of(pieces), problem.answer) == 1.0
+    assert grade(text_of(pieces), problem.answer)[0]
 
 
 def test_which_first_passes_are_mistakes():

@@ -1,0 +1,91 @@
+"""The thinking-free prompts x' of problems, with their right answers, for other trainers.
+
+    python examples/prompts.py --data polaris.jsonl --model Qwen/Qwen3-4B --out tfpi.jsonl
+
+A line of JSON a problem: `prompt` is x' as text, which no trainer may put into a chat template once
+more, and `answer` the right answer.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from problems import load_problems
+from support.config import Config, find_settings
+from support.files import fill_folder, new_file
+from support.model import ModelError
+from support.options import Parser, check_options, expand
+from support.terminal import calm_streams, say, visible
+from thinkfree import check_prompts, describe_prompts, render_all
+
+
+def load_tokenizer(source):
+    """The tokenizer of a folder or hub id, without its model. Raises ModelError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file can make the libraries raise anything
+        reason = " ".join(str(error).split())[:500].removesuffix(".") or type(error).__name__
+        raise ModelError(
+            f"cannot load the tokenizer of {source!r}: {reason}. Give --model a preset, a hub id, "
+            "or a folder with a tokenizer."
+        ) from None
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
+            "thinking block to. Use an instruction-tuned model."
+        )
+    return tokenizer
+
+
+def write_prompts(path, tokenizer, problems, instruction):
+    """A line of JSON a problem: x' as text, which no trainer may put into a template once more."""
+    prompts = render_all(tokenizer, problems, instruction, False)
+    rows = [{"prompt": x, "answer": p.answer} for x, p in zip(prompts, problems)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    fill_folder(path.parent, lambda folder: (folder / path.name).write_bytes(text.encode()))
+
+
+def parse_arguments(argv):
+    parser = Parser(
+        description="Write the thinking-free prompts x' of problems, for other trainers.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="problems and answers (see problems.py)")
+    add("--model", default="small", help="whose tokenizer: a preset, a hub id, or a folder")
+    add("--out", default="tfpi.jsonl", help="file to write, which must not exist yet")
+    add("--instruction", help="what follows the question; without it, that of tfpi.py")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    calm_streams()
+    args = parse_arguments(argv)
+    try:
+        check_options(args, {})
+        settings = find_settings(expand(args.model))
+        tokenizer = load_tokenizer(settings.pop("model"))
+        check_prompts(tokenizer)
+        instruction = args.instruction
+        if instruction is None:
+            instruction = Config(**settings).instruction
+        with new_file(args.out, "--out") as path:
+            problems = load_problems(expand(args.data))
+            write_prompts(path, tokenizer, problems, instruction)
+        say("\n".join(describe_prompts(tokenizer)))
+        say(f"{len(problems)} prompts x' in {path}")
+    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
+        sys.exit(visible(f"prompts: {error}"))
+    except KeyboardInterrupt:
+        sys.exit("prompts: stopped.")
+
+
+if __name__ == "__main__":
+    main()
