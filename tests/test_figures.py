@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from shared import naive_response_logprobs, sequence
+from shared import SHOWN, naive_response_logprobs, sequence
 
 import tfpi
 from eval import evaluate, evaluate_both
@@ -105,10 +105,6 @@ def test_the_seconds_of_a_step(monkeypatch):
     monkeypatch.setattr(tfpi, "time", SimpleNamespace(monotonic=lambda: next(times)))
     _, metrics = tfpi.timed(lambda run, stage: ([], {"update_seconds": 3.0}), None, FREE)
     assert metrics == {"rollout_seconds": 2, "step_seconds": 5}
-
-
-SHOWN = {"reward": 0.25, "tokens": 70.4, "truncated": 0.11, "flat_groups": 0.52, "grad_norm": 1.5}
-SHOWN |= {"step_seconds": 2.5, "rollout_seconds": 1.5, "accuracy": 0.75, "updates": 2, "skipped": 0}
 
 
 def test_a_line_of_metrics_has_the_runs_totals(small_run):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from quick_runs import command_line
 from shared import SHOWN, CannedSampler, first_questions, load_first, new_run
 
 import tfpi
@@ -299,7 +300,7 @@ def test_the_command_line_trains_resumes_and_reports(idle_run, tiny_options, mon
     monkeypatch.setattr(tfpi, "report", lambda run: print("the report"))
     Path("runs/small").mkdir(parents=True)
     options = tiny_options | {"steps": 3}
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    argv = command_line(options)
     step = tfpi.train_step
 
     def stop_in_the_fifth(run, stage):
