@@ -1,7 +1,8 @@
-"""For tests of how a run goes on, and not of what it learns: runs that take a tenth of the time.
+"""Tiny random models; and, for tests of how a run goes on and not of what it learns, runs that take
+a tenth of the time.
 
-A random model of one layer with the small model's tokenizer, budgets of a few tokens, few problems,
-and rewards by luck, since random weights solve nothing. All else is as in any run.
+Theirs is a random model of one layer with the small model's tokenizer, budgets of a few tokens, few
+problems, and rewards by luck, since random weights solve nothing. All else is as in any run.
 """
 
 import json
@@ -12,9 +13,35 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+import transformers
 
 SMALL = Path(__file__).resolve().parent.parent / "models" / "small"
+
+VOCABULARY = 40
+TINY = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    bos_token_id=None,
+    eos_token_id=2,
+    pad_token_id=0,
+    tie_word_embeddings=False,
+    # Twenty times the usual: predictions are sharp and depend on content and position.
+    initializer_range=0.4,
+)
+
+
+def tiny_model(family="Qwen3", **config):
+    """A two-layer fp32 model of a Hugging Face family, always with the same random weights."""
+    torch.manual_seed(0)
+    head = {"head_dim": 8} if family == "Qwen3" else {}
+    settings = getattr(transformers, f"{family}Config")(**{**TINY, **head, **config})
+    return getattr(transformers, f"{family}ForCausalLM")(settings).eval()
+
 
 # Two stages of two steps, whose groups are not all flat; some responses fit the budgets.
 QUICK_RUN = {
@@ -45,22 +72,14 @@ def quick_model(tmp_path_factory):
     problems = [{"problem": f"Compute {i} + 1.", "answer": str(i + 1)} for i in range(40)]
     data.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
     folder = data.parent / "model"
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    model = tiny_model(
+        "Llama",
         vocab_size=495,
-        hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=0,
         tie_word_embeddings=True,
         initializer_range=0.1,
     )
-    model = LlamaForCausalLM(config)
     model.generation_config.eos_token_id = list(range(2, 495, 10))
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

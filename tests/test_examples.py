@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from quick_runs import command_line
 from shared import CannedSampler, load_first, new_run
 
 from reward import grade
@@ -50,8 +51,7 @@ OPTIONS |= {"group": 6, "seed": 3, "recipe": "tfpi+rl", "full_budget": 34}
 
 def test_each_stage_has_the_prompts_that_ours_trains_on(example, tmp_path, monkeypatch):
     """Step by step, over all stages: x' in those of TFPI, x in that of RL."""
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
-    example.main([*argv, f"--out={tmp_path / 'trl'}"])
+    example.main([*command_line(OPTIONS), f"--out={tmp_path / 'trl'}"])
     run = new_run(OPTIONS | {"out": str(tmp_path / "run")})
     sampler = CannedSampler(run.tokenizer)
     monkeypatch.setattr("eval.generate", sampler)
@@ -67,8 +67,7 @@ def test_each_stage_has_the_prompts_that_ours_trains_on(example, tmp_path, monke
 
 
 def test_each_stage_goes_on_from_the_last_with_its_own_budget(example, tmp_path):
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
-    example.main([*argv, f"--out={tmp_path}"])
+    example.main([*command_line(OPTIONS), f"--out={tmp_path}"])
     start = find_settings("small")["model"]
     models = [start, str(tmp_path / "stage1"), str(tmp_path / "stage2")]
     assert [model for model, _, _ in example.trained] == models
@@ -80,8 +79,7 @@ def test_each_stage_goes_on_from_the_last_with_its_own_budget(example, tmp_path)
 
 def test_its_stages_are_measured_with_its_own_settings(example, tmp_path):
     """As those of a run; one process writes them down, of however many."""
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
-    example.main([*argv, f"--out={tmp_path / 'trl'}"])
+    example.main([*command_line(OPTIONS), f"--out={tmp_path / 'trl'}"])
     (tmp_path / "trl" / "stage1").mkdir()
     found = find_settings(str(tmp_path / "trl" / "stage1"))
     assert (found["full_budget"], found["instruction"]) == (34, "")
@@ -105,7 +103,7 @@ def test_the_reward_is_ours(example):
     cases = [line.split("\t") for line in (r"\boxed{1/2}	0.5", r"\boxed{2}	3", "no box	1")]
     texts, golds = zip(*cases)
     found = example.rewards(completions=list(texts), answer=list(golds), prompts=[], trainer=None)
-    assert found == [grade(text, gold)[1] for text, gold in cases] == [1.0, 0.0, 0.0]
+    assert found == [grade(text, gold)[1] for text, gold in cases]
 
 
 def test_a_start_token_that_trl_adds_is_not_there_twice(example, small):

@@ -174,6 +174,18 @@ def test_the_loss_is_a_weighted_sum():
     check(loss, torch.tensor(1.0), mistakes)
 
 
+def test_the_loss_of_two_halves_adds_up():
+    """logprobs.fused_loss gives it some tokens at a time, whoever wrote them (CONTRIBUTING.md)."""
+    logprobs, old, advantages, weights = torch.randn(4, 6, generator=torch.manual_seed(0))
+    whole, _ = policy_loss(logprobs, old, advantages, weights)
+    halves = [
+        policy_loss(logprobs[rows], old[rows], advantages[rows], weights[rows])[0]
+        for rows in (slice(0, 3), slice(3, 6))
+    ]
+    mistake = "The loss is no sum over tokens"
+    torch.testing.assert_close(sum(halves), whole, msg=mistake)
+
+
 @pytest.mark.parametrize(
     "normalizer, each",
     [("dapo", [1 / 9, 1 / 9]), ("grpo", [1 / 6, 1 / 12]), ("dr_grpo", [1 / 20, 1 / 20])],

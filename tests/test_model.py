@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from quick_runs import VOCABULARY, tiny_model
 from safetensors.torch import load_file
-from shared import VOCABULARY, new_run, resumed_run, tiny_model
+from shared import new_run, resumed_run
 from transformers import AutoConfig, AutoModelForCausalLM, BartConfig, BartForCausalLM
 
 import tfpi

@@ -394,7 +394,7 @@ def test_metrics_never_hold_what_json_does_not_know(options):
     """NaN is Python's own; other readers of metrics.jsonl would fail."""
     run = new_run(options)
     with pytest.raises(ValueError, match="JSON"):
-        run.log({"loss": math.nan})
+        run.log({"step": 1, "loss": math.nan})
     assert not (run.folder / "metrics.jsonl").exists()
 
 

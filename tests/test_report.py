@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from shared import SHOWN
 
 from rollout import Rollout
 from support.report import (
@@ -45,10 +46,6 @@ def test_a_row_of_the_table_has_each_figure_in_its_place():
         "stage1 thinking-free 12.5 ± 3.1 % 45.6 tokens 7.8 % truncated 9.0 % verification "
         "1.1 % think, 2.2 % empty blocks"
     )
-
-
-SHOWN = {"reward": 0.25, "tokens": 70.4, "truncated": 0.11, "flat_groups": 0.52, "grad_norm": 1.5}
-SHOWN |= {"step_seconds": 2.5, "rollout_seconds": 1.5, "accuracy": 0.75, "updates": 2, "skipped": 0}
 
 
 def test_the_line_of_a_step():

@@ -62,21 +62,17 @@ def test_an_unclosed_thought_has_no_answer():
 
 
 def test_the_empty_thought_of_the_thinking_free_mode_has_an_answer():
-    assert grade("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5") == (True, 1.0)
+    assert grade("<think>\n\n</think>\n\nIt is \\boxed{5}.", "5")[0]
 
 
 # --------------------------------------------------------------------------------------------------
 # The reward
 
 
-def test_the_reward_is_one_or_zero():
+def test_a_grade_is_correctness_and_a_reward():
+    """Which is one or zero."""
     assert grade(r"\boxed{1/2}", r"\frac{1}{2}") == (True, 1.0)
     assert grade(r"\boxed{1/3}", r"\frac{1}{2}") == (False, 0.0)
-    assert grade("no box", "5") == (False, 0.0)
-
-
-def test_a_grade_is_correctness_and_a_reward():
-    assert grade(r"\boxed{1/2}", r"\frac{1}{2}") == (True, 1.0)
     assert grade("no box", "5") == (False, 0.0)
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from quick_runs import command_line
 from shared import SHOWN, CannedSampler, first_questions, load_first, new_run
 
 import tfpi
@@ -141,7 +142,7 @@ def test_a_batch_is_full_when_it_has_as_many_groups_as_prompts(canned, small_run
     def every_second_is_flat(question, sample):
         drawn.append(question)
         flat = len(drawn) % 8 < 4  # four responses a group
-        return ("no box", True) if flat else write(question, sample)
+        return ("\\boxed{none}", True) if flat else write(question, sample)
 
     learnt = []
     monkeypatch.setattr(canned, "write", every_second_is_flat)
@@ -299,7 +300,7 @@ def test_the_command_line_trains_resumes_and_reports(idle_run, tiny_options, mon
     monkeypatch.setattr("support.start.report", lambda run: print("the report"))
     Path("runs/small").mkdir(parents=True)
     options = tiny_options | {"steps": 3}
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    argv = command_line(options)
     step = tfpi.train_step
 
     def stop_in_the_fifth(run, stage):
