@@ -16,11 +16,11 @@ from transformers import AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_problems
+from support.cli import Parser, check_options, command, expand
 from support.config import Config, find_settings
-from support.files import fill_folder, new_file
+from support.disk import new_file, put
 from support.model import ModelError
-from support.options import Parser, check_options, expand
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 from thinkfree import check_prompts, describe_prompts, render_all
 
 
@@ -49,7 +49,7 @@ def write_prompts(path, tokenizer, problems, instruction):
     prompts = render_all(tokenizer, problems, instruction, False)
     rows = [{"prompt": x, "answer": p.answer} for x, p in zip(prompts, problems)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    fill_folder(path.parent, lambda folder: (folder / path.name).write_bytes(text.encode()))
+    put(path, lambda made: made.write_bytes(text.encode()))
 
 
 def parse_arguments(argv):
@@ -66,9 +66,8 @@ def parse_arguments(argv):
 
 
 def main(argv=None):
-    calm_streams()
-    args = parse_arguments(argv)
-    try:
+    with command("prompts"):
+        args = parse_arguments(argv)
         check_options(args, {})
         settings = find_settings(expand(args.model))
         tokenizer = load_tokenizer(settings.pop("model"))
@@ -81,10 +80,6 @@ def main(argv=None):
             write_prompts(path, tokenizer, problems, instruction)
         say("\n".join(describe_prompts(tokenizer)))
         say(f"{len(problems)} prompts x' in {path}")
-    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
-        sys.exit(visible(f"prompts: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("prompts: stopped.")
 
 
 if __name__ == "__main__":

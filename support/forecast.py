@@ -6,9 +6,9 @@ budget. Left out: what a real run loses to launches, stragglers and grading.
 
 import torch
 
+from support.cli import check_number
 from support.config import make_config
 from support.model import PROMPT, default_device
-from support.options import check_number
 from support.plan import (
     GB,
     advice,

@@ -21,11 +21,11 @@ import torch
 from transformers import AutoConfig
 
 from support import ranks
+from support.cli import flag
 from support.config import find_settings
 from support.memory import FREE, PREFILL, logit_bytes, machine_memory
 from support.model import PROMPT, default_device, find_context, room_for_budget
 from support.offload import has_bf16
-from support.options import flag
 from support.sizes import Sizes, measure_sizes
 
 GB = 1e9

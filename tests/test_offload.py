@@ -236,7 +236,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(changes, offloaded, tmp_path, mon
         patch.setattr(tfpi, "train_step", last_step)
         run = new_run(offloaded)
         assert tfpi.train(run) is False and run.optimizer.state
-    run.lock.close()
+    run.lock.release()
     tfpi.train(resumed_run({"out": offloaded["out"]}))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
@@ -267,7 +267,7 @@ def test_a_run_may_change_where_its_optimizer_is(first, then, quick_options):
     options = quick_options | {"steps": 1, "budgets": "8"}
     run = new_run(options | {"offload": first})
     tfpi.train(run)
-    run.lock.close()
+    run.lock.release()
     again = resumed_run({"out": options["out"], "offload": then})
     assert torch.equal(flat_weights(again.model), flat_weights(run.model))
     assert isinstance(again.optimizer, HostAdamW) is (then == "yes")
@@ -280,7 +280,7 @@ def test_the_scale_of_the_loss_is_saved(offloaded):
     run = new_run(offloaded | {"dtype": "fp16"})
     run.optimizer.loss_scale = 2.0**8
     run.save_checkpoint()
-    run.lock.close()
+    run.lock.release()
     assert resumed_run({"out": offloaded["out"]}).optimizer.loss_scale == 2.0**8
 
 
