@@ -8,7 +8,6 @@ from dataclasses import asdict, fields
 
 import pytest
 import torch
-from quick_runs import command_line
 from shared import first_questions, flat_weights, load_first, new_run, resumed_run
 from transformers.utils import logging
 
@@ -32,7 +31,7 @@ def test_zero_and_nothing_can_be_given():
 def test_every_option_is_a_field_of_its_name_and_kind():
     """1 is given for each number, and what is chosen or written otherwise."""
     values = {f.name: type(f.default)(1) for f in fields(Config)}
-    assert parse_arguments(command_line(values))[0] == values
+    assert parse_arguments([f"{flag(n)}={value}" for n, value in values.items()])[0] == values
 
 
 def test_help_tells_the_defaults_of_both(capsys):
