@@ -13,9 +13,10 @@ import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 from support.config import MODES
-from support.disk import put
+from support.disk import put, read_json
 
 KEPT = 20  # problems
 KINDS = ("thinking", "verification", "answer")
@@ -27,11 +28,11 @@ class Sample:
     """One graded response."""
 
     text: str
-    tokens: int
+    tokens: Annotated[int, 0, 2**31]
     finished: bool  # False when cut at the budget
     correct: bool
     answer: str | None  # what the grader read as its final answer
-    marks: list  # of [start, end, one of KINDS]
+    marks: list[list]  # of [start, end, one of KINDS]
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Shown:
 
     problem: str
     gold: str
-    samples: dict  # {mode: Sample}
+    samples: dict[str, Sample]  # by the mode
 
 
 def name_of(mode):
@@ -119,31 +120,20 @@ def write_samples(folder, name, shown):
 def read_samples(path):
     """What write_samples wrote: a list of Shown; raises ValueError if the file is anything else."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [read_shown(row) for row in rows]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+        shown = read_json(path, list[Shown])
+        for one in shown:
+            for mode in MODES:
+                check_marks(one.samples[mode])
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} cannot be read, or was not written by tfpi.py ({type(error).__name__}). Move "
-            "it out of the run's folder to go without it"
+            f"{path} cannot be read, or was not written by tfpi.py ({error}). Move it out of the "
+            "run's folder to go without it"
         ) from None
-
-
-def read_shown(row):
-    """One Shown of its JSON; anything else raises one of many errors."""
-    shown = Shown(**row)
-    check(isinstance(shown.problem, str) and isinstance(shown.gold, str))
-    shown.samples = {mode: Sample(**shown.samples[mode]) for mode in MODES}
-    for sample in shown.samples.values():
-        check(isinstance(sample.text, str))
-        check(type(sample.tokens) is int and 0 <= sample.tokens < 2**31)
-        check(type(sample.finished) is bool and type(sample.correct) is bool)
-        check(sample.answer is None or isinstance(sample.answer, str))
-        for begin, end, kind in sample.marks:
-            check(type(begin) is int and type(end) is int and kind in KINDS)
-            check(0 <= begin <= end <= len(sample.text))
     return shown
 
 
-def check(right):
-    if not right:
-        raise ValueError
+def check_marks(sample):
+    """Raises ValueError or TypeError for marks that cannot be of its text."""
+    for begin, end, kind in sample.marks:
+        if not (0 <= begin <= end <= len(sample.text) and kind in KINDS):
+            raise ValueError(f"a mark is {[begin, end, kind]}")
