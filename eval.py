@@ -30,11 +30,12 @@ from support.disk import write_json
 from support.eval_options import check_arguments, parse_arguments
 from support.files import new_file
 from support.memory import memory_advice
-from support.model import ModelError, autocast, check_request, load_model
-from support.plan import fit_budgets, share_work
+from support.model import ModelError, autocast, check_request, find_context, load_model
+from support.plan import share_work
 from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
+from support.start import fit_budgets
 from support.terminal import calm_streams, say, say_above, visible
 from thinkfree import check_prompts, describe_prompts, render_all, response_text
 
@@ -106,7 +107,7 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
     wanted: pairs (thinking, budget). The others are counted and named, unless they are more than
     half of all: then the budget is too large, and ValueError says so.
     """
-    context = getattr(model.config, "max_position_embeddings", None) or math.inf
+    context = find_context(model.config)
     kept = problems
     for thinking, budget in wanted:
         # No token has less than a byte, so that few problems have to be counted in tokens.

@@ -32,11 +32,10 @@ from problems import load_data, take_problems
 from rollout import stream_seed
 from support import ranks
 from support.config import parse_arguments
-from support.forecast import show_plan
 from support.model import ModelError
 from support.report import describe, report
 from support.run import signals
-from support.start import joined_run, new_run, resumed_run
+from support.start import joined_run, new_run, resumed_run, show_plan
 from support.terminal import calm_streams, paste, visible
 from thinkfree import check_prompts, describe_prompts
 
