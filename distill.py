@@ -33,11 +33,11 @@ from lesson.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_toke
 from lesson.teacher import write_trace
 from problems import load_split
 from support import ranks
+from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.config import PRESETS, Config
-from support.files import fill_folder, new_folder, try_folder
+from support.disk import new_folder, put, put_all, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.offload import gradients
-from support.options import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options
 from support.plan import share_work
 from support.terminal import calm_streams, say, visible
 from thinkfree import render
@@ -290,7 +290,7 @@ def main(argv=None):
     @ranks.rank_0_alone
     def keep(model, tokenizer, done):
         nonlocal kept
-        fill_folder(out, lambda folder: save(model, tokenizer, folder))
+        put_all(out, lambda folder: save(model, tokenizer, folder))
         kept = f" The model after {done} of {args.steps} steps is in {out}."
 
     try:
@@ -309,7 +309,7 @@ def main(argv=None):
                 numbers |= {"minutes": minutes}
                 table = measure(model, tokenizer, args)
                 card = (TAUGHT_CARD if args.model else CARD).format(**numbers, table=table)
-                fill_folder(out, lambda folder: (folder / "README.md").write_text(card, "utf-8"))
+                put(out / "README.md", lambda made: made.write_text(card, "utf-8"))
         return say(f"{table}\nwritten to {out} after {minutes:.1f} minutes")
     except (ValueError, OSError, MemoryError) as error:
         reason = str(error)

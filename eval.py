@@ -25,10 +25,8 @@ from problems import Problem, drop_copies, load_problems, load_split
 from reward import extract_answer, grade
 from rollout import Rollout, generate, stream_seed
 from support import ranks
-from support.config import MODES, Config, find_settings
-from support.disk import write_json
-from support.eval_options import check_arguments, parse_arguments
-from support.files import new_file
+from support.config import MODES, Config, check_evaluation, find_settings, parse_evaluation
+from support.disk import new_file, write_json
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_request, find_context, load_model
 from support.plan import share_work
@@ -332,12 +330,12 @@ def print_mode(mode, result):
 
 def main(argv=None):
     calm_streams()
-    args = parse_arguments(argv)
+    args = parse_evaluation(argv)
     logging.disable_progress_bar()  # transformers' own bars, of loading
     command = [__file__, *(sys.argv[1:] if argv is None else argv)]
     writes = args.json and not ranks.follows()
     try:
-        check_arguments(args)
+        check_evaluation(args)
         with ranks.group(), new_file(args.json, "--json") if writes else nullcontext() as path:
             measured = evaluate_folder(args, command)
             if path:

@@ -23,16 +23,15 @@ import json
 import math
 import random
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lesson.arithmetic import DATA, write_splits
 from reward import extract_answer, is_readable
-from support.options import Parser, check_options, expand
+from support.cli import Parser, check_options, command, expand
 from support.rows import DataError, read_rows
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 
 QUESTIONS = ("problem", "question", "prompt", "messages", "query")
 ANSWERS = (
@@ -224,19 +223,13 @@ def load_problems(source):
     Raises DataError, naming file, line and remedy.
     """
     problems = []
-    columns = set()
-    golds = []
     left_out = []
     rows = read_rows(source)
     for row in rows:
         try:
-            problem, column, gold = to_problem(row.values)
+            problems.append(to_problem(row.values))
         except LeftOut as error:
             left_out.append((row, error))
-            continue
-        problems.append(problem)
-        columns.add(column)
-        golds.append(gold)
     if not rows:
         raise DataError(f"{source}: no problems in it. Each row must have 'problem' and 'answer'.")
     if len(left_out) * 2 > len(rows):
@@ -245,15 +238,16 @@ def load_problems(source):
             f"{describe_left_out(left_out)}. Each row must have a question ('problem') and an "
             "exact answer ('answer') that the reward can check."
         )
-    answers = ", ".join(sorted({gold.column for gold in golds}))
-    cut_out = sum(gold.cut_out for gold in golds)
+    columns = ", ".join(sorted({column for _, column, _ in problems}))
+    answers = ", ".join(sorted({gold.column for _, _, gold in problems}))
+    cut_out = sum(gold.cut_out for _, _, gold in problems)
     say(
-        f"{source}: {len(rows)} rows, questions from {', '.join(sorted(columns))}, answers from "
-        f"{answers}" + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
+        f"{source}: {len(rows)} rows, questions from {columns}, answers from {answers}"
+        + (f" ({cut_out} cut out of a worked solution)" if cut_out else "")
     )
     if left_out:
         say(f"{source}: {len(left_out)} rows are left out: {describe_left_out(left_out)}")
-    return problems
+    return [problem for problem, _, _ in problems]
 
 
 def load_split(split):
@@ -315,18 +309,12 @@ def take_problems(problems, cursor, count, seed):
 
 def main(argv=None):
     """Writes the bundled splits again."""
-    calm_streams()
     parser = Parser(description="Write the bundled splits again.")
     parser.add_argument("--out", default=str(DATA), help="folder to write; without it, data/")
-    args = parser.parse_args(argv)
-    try:
+    with command("problems"):
+        args = parser.parse_args(argv)
         check_options(args, {})
-        lines = write_splits(expand(args.out))
-    except (ValueError, OSError, MemoryError) as error:
-        sys.exit(visible(f"problems: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("problems: stopped.")
-    say("\n".join(lines))
+        say("\n".join(write_splits(expand(args.out))))
     print(
         "The small model was distilled without seeing validation and test questions, so if those "
         "changed, `python distill.py` must make it again."

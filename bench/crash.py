@@ -28,7 +28,7 @@ OPTIONS = (
     "--save-every 1 --validate-every 1 --validation-problems 4 --ranks 2 "
     "--eval-problems 4 --eval-samples 1"
 ).split()
-PARTIAL = ".partial"  # what is being written
+PARTIAL = ".partial"  # how the name of what is being written begins
 TIMES = ("seconds", "rollout_seconds", "step_seconds")
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
 
@@ -88,15 +88,15 @@ def interrupt(folder, kind, work, rng):
     process, tee = start(folder)
     if kind == "folder":  # only a new run makes one
         found = folder.parent.glob
-        hit = wait_for(process, lambda: folder.exists() or list(found(".new-run-*/run")))
+        hit = wait_for(process, lambda: folder.exists() or list(found(f"{PARTIAL}*/{folder.name}")))
         delay = rng.uniform(0, 0.002)
     else:  # loaded, the work begins
         hit = wait_for(process, lambda: log.exists() and log.stat().st_size > size)
         delay = rng.uniform(0, work / 4)
     if hit and kind == "write":
         for _ in range(rng.randint(1, 3)):  # the first, second or third folder that is written
-            hit = hit and wait_for(process, lambda: not (folder / PARTIAL).exists())
-            hit = hit and wait_for(process, lambda: (folder / PARTIAL).exists())
+            hit = hit and wait_for(process, lambda: not list(folder.glob(f"{PARTIAL}*")))
+            hit = hit and wait_for(process, lambda: list(folder.glob(f"{PARTIAL}*")))
         delay = rng.uniform(0, 0.03)
     time.sleep(delay)
     others = other_ranks(process)

@@ -35,9 +35,9 @@ from lesson import teacher
 from lesson.arithmetic import draw_problem
 from problems import load_split
 from support import ranks
+from support.cli import flag
 from support.config import MODES, PRESETS
 from support.model import load_model
-from support.options import flag
 
 STEPS = {"steps": 24, "snapshot_every": 8}
 TFPI = {"recipe": "tfpi"}

@@ -14,11 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_problems
+from support.cli import Parser, check_options, command, expand
 from support.config import Config, find_settings
-from support.files import fill_folder, new_file
+from support.disk import new_file, put
 from support.model import read_tokenizer
-from support.options import Parser, check_options, expand
-from support.terminal import calm_streams, say, visible
+from support.terminal import say
 from thinkfree import check_prompts, describe_prompts, render_all
 
 
@@ -27,7 +27,7 @@ def write_prompts(path, tokenizer, problems, instruction):
     prompts = render_all(tokenizer, problems, instruction, False)
     rows = [{"prompt": x, "answer": p.answer} for x, p in zip(prompts, problems)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
-    fill_folder(path.parent, lambda folder: (folder / path.name).write_bytes(text.encode()))
+    put(path, lambda made: made.write_bytes(text.encode()))
 
 
 def parse_arguments(argv):
@@ -44,9 +44,8 @@ def parse_arguments(argv):
 
 
 def main(argv=None):
-    calm_streams()
-    args = parse_arguments(argv)
-    try:
+    with command("prompts"):
+        args = parse_arguments(argv)
         check_options(args, {})
         settings = find_settings(expand(args.model))
         tokenizer = read_tokenizer(settings.pop("model"))
@@ -59,10 +58,6 @@ def main(argv=None):
             write_prompts(path, tokenizer, problems, instruction)
         say("\n".join(describe_prompts(tokenizer)))
         say(f"{len(problems)} prompts x' in {path}")
-    except (ValueError, OSError, MemoryError) as error:  # DataError and ModelError are ValueErrors
-        sys.exit(visible(f"prompts: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("prompts: stopped.")
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ must be able to check it (Section 2, RL with verifiable rewards).
 """
 
 import json
+import os
 import random
-import shutil
 from dataclasses import dataclass
 from operator import add, floordiv, mod, mul, sub
 from pathlib import Path
 
-from support.files import fill_folder, free_name, try_folder
+from support.disk import put_all, try_folder
 
 DATA = Path(__file__).parent.parent / "data"
 SIZES = {"test": 1000, "validation": 500, "train": 6000}  # in the order in which they are drawn
@@ -234,29 +234,21 @@ def make_splits(seed=0):
 def write_splits(folder=DATA, seed=0):
     """Writes a JSONL file for each split, and returns what it did, a line each.
 
-    A file that is there already and differs is kept beside. Raises OSError.
+    Raises ValueError where something else has such a name, OSError where it cannot be written.
     """
-    folder = Path(folder)
-    lines = []
-    with try_folder(folder):
-        changed = {}
-        for split, text in make_splits(seed).items():
-            path = folder / f"{split}.jsonl"
-            if path.exists() and not path.is_file():
-                raise OSError(f"{path} is there, and is no file. Move it, or give another --out.")
-            if path.exists() and path.read_bytes() == text.encode():
-                lines.append(f"{path} is as it was")
-            else:
-                changed[path] = text
-                lines.append(f"wrote {path}")
-        kept = {path: free_name(path.with_name(f"{path.name}.before")) for path in changed}
-        kept = {path: before for path, before in kept.items() if path.exists()}
+    splits = make_splits(seed)
+    texts = {Path(folder) / f"{split}.jsonl": text.encode() for split, text in splits.items()}
+    there = [path for path in texts if os.path.lexists(path)]
+    for path in there:
+        if not path.is_file() or path.read_bytes() != texts[path]:
+            raise ValueError(
+                f"{path} is there, and not what would be written. Move it, or give another --out."
+            )
 
-        def fill(beside):
-            for path, text in changed.items():
-                (beside / path.name).write_bytes(text.encode())
-            for path, before in kept.items():
-                shutil.copy2(path, beside / before.name)
+    def fill(beside):
+        for path in texts.keys() - there:
+            (beside / path.name).write_bytes(texts[path])
 
-        fill_folder(folder, fill)
-    return lines + [f"what was in {path} is now in {before}" for path, before in kept.items()]
+    with try_folder(Path(folder)):
+        put_all(Path(folder), fill)
+    return [f"{path} is as it was" if path in there else f"wrote {path}" for path in texts]

@@ -1,51 +1,32 @@
-"""The configuration of a run: one dataclass, whose fields are the command line, and the presets.
+"""The options of tfpi.py and of eval.py, whose fields are their command lines, and the presets.
 
-The defaults are the paper's hyper-parameters (Section 4, "shared by all methods"); a preset
-replaces those that a model needs otherwise. All that is known of an option stands where it is
-declared.
+The defaults are the paper's hyper-parameters (Section 4, "shared by all methods"); a preset has
+those that a model needs otherwise. All that is known of an option stands where it is declared.
 """
 
 import argparse
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from support.disk import read_json
-from support.model import check_device, default_device
-from support.options import (
+from support.cli import (
     LARGEST,
     LARGEST_SEED,
-    SMALLEST,
     Parser,
+    add_options,
+    check_fields,
     check_number,
-    check_text,
     expand,
     flag,
+    option,
 )
+from support.disk import is_run, last_model, read_json
+from support.model import check_device, default_device
 
 MODES = ("thinking", "thinking_free")  # what is measured with the prompt x, and with x'
-RECIPES = ("tfpi", "tfpi+rl", "direct", "multistage")
-NORMALIZERS = ("dapo", "grpo", "dr_grpo")
-WHETHER = ("auto", "yes", "no")
-OFFLOADS = ("auto", "yes", "all", "no")
-DTYPES = ("auto", "bf16", "fp16")
 # Samples of one prompt are drawn at once, whatever --slots says, and all of a step are kept.
 MOST_SAMPLES = 10_000
-MOST_PROMPTS = 1_000_000
 TEMPERATURES = (0.01, 100.0)  # beyond, logits over it overflow, or nothing is left of them
-
-
-def option(default, text, *, least=None, most=LARGEST, choices=None, fixed=False, heading=None):
-    """One option of the command line.
-
-    least, most: the bounds of a number; without them whole ones are 1 at least, others positive.
-    choices: the words that are allowed. fixed: a resumed run may not change it, since its state and
-    its table of measurements rest on it. heading: begins a group of --help.
-    """
-    if least is None:
-        least = SMALLEST if isinstance(default, float) else 1
-    known = {"text": text, "choices": choices, "fixed": fixed, "heading": heading}
-    return field(default=default, metadata=known | {"least": least, "most": most})
 
 
 @dataclass
@@ -60,7 +41,7 @@ class Config:
         "tfpi",
         "tfpi (the three stages), tfpi+rl (then RL with thinking), direct (RL with thinking "
         "alone), or multistage (the three budgets with thinking)",
-        choices=RECIPES,
+        choices=("tfpi", "tfpi+rl", "direct", "multistage"),
         fixed=True,
     )
     data: str = option(
@@ -100,7 +81,7 @@ class Config:
     validation_problems: int = option(500, "problems of a validation; paper: MATH500", fixed=True)
 
     prompts: int = option(
-        256, "prompts a step; paper: 256", most=MOST_PROMPTS, heading="a step of DAPO"
+        256, "prompts a step; paper: 256", most=1_000_000, heading="a step of DAPO"
     )
     group: int = option(8, "rollouts a prompt; paper: 8", least=2, most=MOST_SAMPLES)
     draws: int = option(
@@ -121,7 +102,7 @@ class Config:
     normalizer: str = option(
         "dapo",
         "loss normaliser: dapo (all tokens of the batch; paper), grpo or dr_grpo",
-        choices=NORMALIZERS,
+        choices=("dapo", "grpo", "dr_grpo"),
     )
     minibatches: int = option(1, "optimizer steps a batch")
 
@@ -144,20 +125,20 @@ class Config:
         "auto",
         "yes: an update keeps one input a layer and computes the rest twice, with the same result; "
         "auto: on CUDA, where the plan says so",
-        choices=WHETHER,
+        choices=("auto", "yes", "no"),
     )
     offload: str = option(
         "auto",
         "yes: fp32 weights and Adam's moments are in the host's memory, and the device has the "
         "weights in --dtype; all: gradients are added up there, too; auto: on CUDA, where the plan "
         "says so",
-        choices=OFFLOADS,
+        choices=("auto", "yes", "all", "no"),
     )
     dtype: str = option(
         "auto",
         "what the model computes in where --offload is yes or all; auto: on CUDA bf16, or fp16 "
         "where a card has none (a T4)",
-        choices=DTYPES,
+        choices=("auto", "bf16", "fp16"),
     )
 
     eval_problems: int = option(
@@ -193,6 +174,38 @@ class Config:
 
 
 FIXED = [f.name for f in fields(Config) if f.metadata["fixed"]]
+
+
+@dataclass
+class Evaluation:
+    """What eval.py is asked for; None is what the model's preset or run says."""
+
+    model: str = option("small", "small, a preset of tfpi.py, a hub id, or a folder")
+    mode: str = option("both", "", choices=("thinking", "thinking-free", "both"))
+    k: int = option(8, "samples a problem", most=MOST_SAMPLES)
+    data: str | None = option(
+        None, "your own problems (see problems.py); without it, the bundled test split"
+    )
+    problems: int = option(250, "how many of them, from the first on")
+    budget: int | None = option(None, "in tokens; without it, that of the model's preset or run")
+    temperature: float | None = option(
+        None, "0 takes the likeliest token; without it, that of the model's preset or run", least=0
+    )
+    top_k: int = option(0, "draw from the likeliest so many tokens; 0: all", least=0)
+    top_p: float = option(
+        1.0, "draw from the likeliest tokens of so much probability; 1: all", most=1.0
+    )
+    seed: int = option(0, "seed of the random streams", least=0, most=LARGEST_SEED)
+    slots: int = option(256, "responses sampled at once; lower it when memory runs out")
+    ranks: int = option(0, "processes that share the work; 0: one a core", least=0, most=1024)
+    device: str = option("", "cpu, cuda or mps")
+    show: int = option(0, "print the first responses to so many problems", least=0)
+    ask: str | None = option(
+        None, "a question of your own: print an answer in each mode, and measure nothing"
+    )
+    json: str | None = option(None, "write all results to this file, which must not exist yet")
+    threads = 0  # of each rank; no option
+
 
 # Fewer problems than Config's: a run of three stages measures four times, and four times 500
 # problems x 4 samples with thinking, at 32K tokens, cost as much as stage 1 itself.
@@ -249,25 +262,6 @@ def find_settings(model):
     return {"model": model}
 
 
-def is_run(folder):
-    """Whether tfpi.py's options lie in it."""
-    path = folder / "config.json"
-    return path.is_file() and b'"full_budget"' in path.read_bytes()
-
-
-def last_model(run):
-    """The folder of a run's last stage, or the furthest model that it has so far, for a message."""
-
-    def numbers(path):
-        return [int(n) for n in re.findall(r"\d+", path.name)]
-
-    for name in ("rl", r"stage\d+", r"step\d+", r"checkpoint-\d+-\d+"):
-        found = [path for path in run.iterdir() if re.fullmatch(name, path.name)]
-        if found:
-            return max(found, key=numbers)
-    return "one of its stages, of which none has ended yet."
-
-
 # --------------------------------------------------------------------------------------------------
 # The command line
 
@@ -281,27 +275,21 @@ def describe_default(f):
 
 
 def parse_arguments(argv):
-    """The command line: the options given, and what to do (resume, plan, memory).
+    """tfpi.py's command line: the options given, and what to do (resume, plan, memory).
 
     Options that are not given are the model's preset's, or Config's.
     """
     parser = Parser(description="Thinking-Free Policy Initialization.")
-    for f in fields(Config):
-        if f.metadata["heading"]:
-            group = parser.add_argument_group(f.metadata["heading"])
-        text = f.metadata["text"] + describe_default(f)
-        group.add_argument(flag(f.name), type=type(f.default), help=text.replace("%", "%%"))
-    group = parser.add_argument_group("what to do")
-    group.add_argument("--resume", action="store_true", help="continue the run in --out")
-    group.add_argument(
-        "--plan", action="store_true", help="say what the run would need, and do nothing"
-    )
-    group.add_argument("--memory", type=float, help="with --plan: of a card with so many GB")
-    given = vars(parser.parse_args(argv))
-    todo = argparse.Namespace(**{name: given.pop(name) for name in ("resume", "plan", "memory")})
-    for name in ("model", "data", "out"):
+    add_options(parser, Config, describe_default)
+    add = parser.add_argument_group("what to do").add_argument
+    add("--resume", action="store_true", help="continue the run in --out")
+    add("--plan", action="store_true", help="say what the run would need, and do nothing")
+    add("--memory", type=float, help="with --plan: of a card with so many GB")
+    given = parser.given(argv)
+    todo = {name: given.pop(name, None) for name in ("resume", "plan", "memory")}
+    for name in {"model", "data", "out"} & given.keys():
         given[name] = expand(given[name])
-    return {name: value for name, value in given.items() if value is not None}, todo
+    return given, argparse.Namespace(**todo)
 
 
 def make_config(given):
@@ -321,15 +309,7 @@ def check_config(config):
         )
     if not config.model.strip():
         raise ValueError("--model is empty. Give small, a preset, a Hugging Face id, or a folder.")
-    for f in fields(config):
-        value = getattr(config, f.name)
-        choices = f.metadata["choices"]
-        if isinstance(f.default, str):
-            check_text(f.name, value)
-        else:
-            check_number(f.name, value, f.metadata["least"], f.metadata["most"])
-        if choices and value not in choices:
-            raise ValueError(f"{flag(f.name)} {value} is not one of {', '.join(choices)}.")
+    check_fields(config)
     config.stage_budgets()
     if config.dtype != "auto" and config.offload == "no":
         raise ValueError(
@@ -338,3 +318,32 @@ def check_config(config):
     if config.eps_low >= 1:
         raise ValueError(f"--eps-low {config.eps_low} must be below 1: a ratio is never below 0.")
     check_device(config.device or default_device())
+
+
+def parse_evaluation(argv):
+    """eval.py's command line, as an Evaluation."""
+    options = Evaluation(device=default_device())
+    parser = Parser(description="Evaluate a model with and without thinking.")
+    add_options(parser, Evaluation, lambda f: f" (default: {getattr(options, f.name)})")
+    return replace(options, **parser.given(argv))
+
+
+def check_evaluation(options):
+    """Raises ValueError, naming the option, for values that nothing can be measured with."""
+    if options.temperature:
+        check_number("temperature", options.temperature, *TEMPERATURES)
+    check_fields(options)
+    options.model = expand(options.model)
+    options.data = expand(options.data)
+    check_device(options.device)
+    if options.ask is None:
+        return
+    for name in ("data", "json", "show", "k", "problems"):
+        if getattr(options, name) != getattr(Evaluation, name):
+            raise ValueError(
+                f"--ask asks one question, once, without a right answer, so {flag(name)} says "
+                "nothing beside it. Leave one of the two out."
+            )
+    if not options.ask.strip():
+        raise ValueError('--ask is empty. Give it a question, such as "What is 3/4 of 84?".')
+    options.k = options.show = 1

@@ -1,211 +1,288 @@
-"""What a run writes to disk: a crash at any moment loses nothing, and reading it runs no code.
+"""What is written to disk: a crash at any moment loses nothing, and reading it runs no code.
 
-    write_folder     a model or a checkpoint: with a partial name, flushed to the disk, then renamed
-    write_json       the same for one small file
-    append_line      a step's metrics
-    keep_steps       cuts metrics.jsonl back to the steps that a checkpoint knows
-    lock             one process at a time in a run's folder
+    put, put_all         a file, a folder, a run; several: made beside, flushed, then renamed
+    new_file, try_folder ...    what the user named: is it free, can it be written to?
+    write_json, read_json       JSON of our own, checked by the types of a dataclass
+    append_line, keep_steps     a step's metrics; cut back to the steps that a checkpoint knows
+    lock                 one process at a time in a run's folder
 
-A rename is all or nothing, so what has its own name is whole; `.partial` is never read, and may be
-removed at any time. Nothing is written through a link: a folder that came from somebody else may
-hold one that points at a file of yours. Weights and optimizer are safetensors, the rest is JSON: a
-pickle, as torch.save writes it, may run code when it is loaded. Left out: checkpoints in the
-background, or in parts over several machines.
+A rename is all or nothing, so what has its own name is whole; `.partial-...` is never read, and may
+be removed at any time. Nothing is written through a link, which is replaced: a folder that came
+from somebody else may hold one that points at a file of yours. Weights and optimizer are
+safetensors, the rest is JSON: a pickle, as torch.save writes it, may run code when it is loaded.
+Left out: checkpoints in the background, or in parts over several machines.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
+import tempfile
 import time
-from dataclasses import fields
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, get_args, get_origin
 
-import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
-from support.files import flush
-from support.offload import loss_scale
+from support.cli import expand
 
-PARTIAL = ".partial"  # the name of what is being written, or removed
+PARTIAL = ".partial"  # how the name of what is being written, or removed, begins
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # of a file system without them
 
 
-def clear(path):
-    """Removes a file, a folder, or a link (and not what that points to), if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+# --------------------------------------------------------------------------------------------------
+# Whole, or not there
 
 
-def write_folder(final, fill):
-    """Makes the folder `final` of what fill(folder) writes: whole, or not at all.
+def partial_folder(folder):
+    """A folder within it for what has no name yet; it goes at the end of a `with`."""
+    return tempfile.TemporaryDirectory(prefix=f"{PARTIAL}-", dir=folder, ignore_cleanup_errors=True)
 
-    Raises OSError if it cannot.
+
+def put_all(folder, fill, again=False):
+    """Puts what fill(another folder) writes, files or folders, into the folder, each of them whole.
+
+    again: a folder may have been there before, as a stage's model that is made once more after a
+    crash; a file always may. Raises OSError if it cannot, before any is put there if the disk is
+    full.
     """
-    partial = final.parent / PARTIAL
     try:
-        clear(partial)
-        partial.mkdir()
-        fill(partial)
-        for path in (*partial.rglob("*"), partial):
-            flush(path)
+        with partial_folder(folder) as beside:
+            fill(Path(beside))
+            for path in Path(beside).rglob("*"):
+                flush(path)
+            for path in sorted(Path(beside).iterdir()):
+                if again and os.path.lexists(folder / path.name):
+                    remove(folder / path.name)
+                os.replace(path, folder / path.name)
+        flush(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)  # a full disk is less full
         raise OSError(
-            f"cannot write {final} ({error}). Free space there, or make it writable; "
-            "nothing written before is lost."
+            f"cannot write to {folder} ({getattr(error, 'strerror', None) or error}). Free space "
+            "there, or make it writable; nothing written before is lost."
         ) from None
-    clear(final)  # a stage's model, made once more after a crash
-    os.replace(partial, final)
-    flush(final.parent)
+
+
+def put(path, fill, again=False):
+    """Makes the file or the folder `path` of what fill(another path) writes; as put_all."""
+    put_all(path.parent, lambda beside: fill(beside / path.name), again)
+
+
+def remove(path):
+    """Renames first: a folder removed by half must not look whole."""
+    with partial_folder(path.parent) as beside:
+        os.replace(path, Path(beside) / path.name)
+
+
+def flush(path):
+    """Waits until a file, or a folder's list of names, is on the disk: no power cut can undo it."""
+    if os.name == "nt":  # Windows flushes neither folders nor what is open for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def lock(folder):
-    """Keeps other processes out of the run's folder until this one ends, or closes what it returns.
+    """Keeps other processes out of the run's folder until this one ends, or releases the lock.
 
     Raises ValueError if another one has it: two that train in one folder would spoil each other's
     files.
     """
+    own = FileLock(folder / ".lock", timeout=0, is_singleton=True)
     try:
-        import fcntl
-    except ImportError:  # Windows has no such locks
-        return None
-    try:
-        # Neither emptied nor reached through a link.
-        file = open(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | NO_LINK, 0o666), "r+")
-    except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+        own.acquire()
+    except Timeout:
         raise ValueError(
             f"another process is at work on the run in {folder}. Wait for it to end, or stop it."
         ) from None
-    except OSError:  # a file system without locks
-        pass
-    return file
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OSError(
+                f"cannot write to {folder} ({error.strerror}). Make it writable."
+            ) from None
+    return own
 
 
-def remove_folder(folder):
-    """Renames first: a folder removed by half must not look whole."""
-    partial = folder.parent / PARTIAL
-    clear(partial)
-    os.replace(folder, partial)
-    clear(partial)
+# --------------------------------------------------------------------------------------------------
+# What the user named
 
 
-def replace_file(path, content):
-    """Writes a file (bytes) beside `path`, then gives it that name."""
-    partial = path.with_name(path.name + ".partial")
-    clear(partial)
-    with open(partial, "xb") as file:  # x: a new file, never one that a link points to
-        file.write(content)
-    flush(partial)
-    os.replace(partial, path)
-    flush(path.parent)
+def free_name(path):
+    """The path, or the first of path-2, path-3, ... that does not exist."""
+    found = path
+    copies = 1
+    while os.path.lexists(found):
+        copies += 1
+        found = path.with_name(f"{path.name}-{copies}")
+    return found
+
+
+def new_folder(given, default):
+    """The folder given, or the default's first free name.
+
+    Raises ValueError for one in which there is something.
+    """
+    if not given:
+        return free_name(Path(default))
+    folder = Path(expand(given))
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder} exists, and is no empty folder. Give --out another name.")
+    return folder
+
+
+@contextmanager
+def try_folder(folder, option="--out"):
+    """Makes the folder and writes to it; at the end removes what it made and nobody filled.
+
+    Raises OSError, which says so, where that cannot be done.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {folder} ({error.strerror}). Give {option} a folder that can be "
+                "made and written to."
+            ) from None
+        yield
+    finally:
+        for path in made:  # the inner ones first
+            with suppress(OSError):
+                path.rmdir()
+
+
+@contextmanager
+def new_file(given, option):
+    """The path of a file that is not there yet, in a folder that was tried.
+
+    Raises ValueError for a name that something has, and OSError for one that cannot be written.
+    """
+    path = Path(expand(given))
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists. Give {option} another name.")
+    with try_folder(path.parent, option):
+        try:
+            path.touch(exist_ok=False)
+            path.unlink()
+        except OSError as error:
+            raise OSError(
+                f"cannot write {path} ({error.strerror}). Give {option} another."
+            ) from None
+        yield path
+
+
+def is_run(folder):
+    """Whether tfpi.py's options lie in it."""
+    path = folder / "config.json"
+    return path.is_file() and b'"full_budget"' in path.read_bytes()
+
+
+def last_model(run):
+    """The folder of a run's last stage, or the furthest model that it has so far, for a message."""
+
+    def numbers(path):
+        return [int(n) for n in re.findall(r"\d+", path.name)]
+
+    for name in ("rl", r"stage\d+", r"step\d+", r"checkpoint-\d+-\d+"):
+        found = [path for path in run.iterdir() if re.fullmatch(name, path.name)]
+        if found:
+            return max(found, key=numbers)
+    return "one of its stages, of which none has ended yet."
+
+
+# --------------------------------------------------------------------------------------------------
+# JSON of our own
+
+
+def to_json(value):
+    """A value as a file's bytes."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write_json(path, value):
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    try:
-        replace_file(path, text.encode())
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path} ({error.strerror}). Free space there, or make it writable."
-        ) from None
+    put(path, lambda made: made.write_bytes(to_json(value)))
 
 
 def read_json(path, kind, whole=False):
-    """The dataclass `kind` from a JSON file; raises ValueError if the file holds something else.
+    """What a JSON file holds, as `kind` (see as_kind); raises ValueError if that is something else.
 
-    whole: all its fields must be there, but for those that are newer than some files.
+    whole: a dataclass must be there with all its fields, but for those that are newer than some
+    files.
     """
-    types = {f.name: type(f.default) for f in fields(kind)}
-    needed = {f.name for f in fields(kind) if whole and not f.metadata.get("newer")}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if missing := needed - values.keys():
-            raise ValueError(f"{sorted(missing)[0]} is missing")
-        for name, value in values.items():
-            allowed = {float: (float, int), int: int, str: str}.get(types[name], list)
-            if not isinstance(value, allowed) or isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}")
-        return kind(**values)
+        return as_kind(kind, json.loads(path.read_text(encoding="utf-8")), "it", whole)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} was not written by tfpi.py, or is damaged ({error})") from None
+
+
+def as_kind(kind, value, name, whole=False):
+    """A value of JSON as what a type says; raises ValueError, by its name, for anything else.
+
+    kind: int, float, str, bool, list, dict, list[X], dict[str, X], X | None, a dataclass, or
+    Annotated[X, least, most] for a number within bounds.
+    """
+    origin = get_origin(kind)
+    parts = get_args(kind)
+    if is_dataclass(kind) and isinstance(value, dict):
+        return as_dataclass(kind, value, whole)
+    if origin is list and isinstance(value, list):
+        return [as_kind(parts[0], item, name) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {key: as_kind(parts[1], item, f"{name}, {key}") for key, item in value.items()}
+    if origin is UnionType:
+        return None if value is None else as_kind(parts[0], value, name)
+    if origin is Annotated:
+        number, least, most = parts
+        if least <= as_kind(number, value, name) <= most:
+            return value
+    elif type(value) in ((int, float) if kind is float else (kind,)):
+        return value
+    raise ValueError(f"{name} is {value!r:.60}")
+
+
+def as_dataclass(kind, values, whole):
+    """Of an object; a field may be missing where it has a default, unless `whole`."""
+    known = {f.name: f for f in fields(kind)}
+    for name, f in known.items():
+        needed = f.default is f.default_factory is MISSING
+        if name not in values and (needed or whole and not f.metadata.get("newer")):
+            raise ValueError(f"{name} is missing")
+    for name in values.keys() - known.keys():
+        raise ValueError(f"{name} is unknown")
+    return kind(**{name: as_kind(known[name].type, v, name) for name, v in values.items()})
 
 
 def write_manifest(folder):
     """Notes what a checkpoint consists of, so that a missing or shortened file is found."""
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    write_json(folder / "files.json", sizes)
+    (folder / "files.json").write_bytes(to_json(sizes))
 
 
 def check_manifest(folder):
     """Raises ValueError where a file of the checkpoint is missing or of another size."""
     manifest = folder / "files.json"
-    if not manifest.exists():
-        return  # it was made before there were any
-    try:
-        sizes = dict(json.loads(manifest.read_text()))
-        for name, size in sizes.items():
-            if (folder / name).stat().st_size != size:
-                raise ValueError(f"{name} has another size")
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{folder} is not whole ({error})") from None
+    sizes = read_json(manifest, dict[str, int]) if manifest.exists() else {}  # as in older ones
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise ValueError(f"{name} is missing, or not whole")
 
 
-def save_model(run, folder, dtype="float32"):
-    """Writes an ordinary Hugging Face folder of a type such as bfloat16.
-
-    Weights are taken from the optimizer, which has them in fp32 (offload.py).
-    """
-    whole = zip(run.model.parameters(), run.optimizer.param_groups[0]["params"])
-    cast = {weight.data_ptr(): value.to(getattr(torch, dtype)) for weight, value in whole}
-    weights = {}
-    for name, value in run.model.state_dict().items():
-        weights[name] = cast.get(value.data_ptr(), value)  # tied weights stay one
-    run.model.save_pretrained(folder, state_dict=weights)
-    run.tokenizer.save_pretrained(folder)
-    path = folder / "config.json"  # which tells the type of the model, not of what was written
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2))
-
-
-def save_optimizer(run, path):
-    """The state of each parameter, by its name. Learning rate and such are the run's options."""
-    tensors = {}
-    parameters = run.optimizer.param_groups[0]["params"]
-    for (name, _), parameter in zip(run.model.named_parameters(), parameters):
-        state = run.optimizer.state.get(parameter, {})
-        tensors |= {f"{name}/{key}": value for key, value in state.items()}
-    if loss_scale(run.optimizer) > 1:
-        tensors["loss_scale"] = torch.tensor(run.optimizer.loss_scale)
-    save_file(tensors, path)
-
-
-def load_optimizer(run, path):
-    try:
-        tensors = load_file(path)
-        scale = tensors.pop("loss_scale", torch.tensor(1.0)).item()
-        if scale > 1 and loss_scale(run.optimizer) > 1:
-            run.optimizer.loss_scale = scale
-        whole = run.optimizer.state_dict()
-        # There is no state before the first update.
-        parameters = run.model.named_parameters() if tensors else []
-        for index, (name, parameter) in enumerate(parameters):
-            state = {key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            if not state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape:
-                raise ValueError(f"{name} has another shape")
-            finite = all(torch.isfinite(value).all() for value in state.values())
-            if not finite or state["exp_avg_sq"].min() < 0 or state["step"].numel() != 1:
-                raise ValueError(f"{name} has moments that no training leaves")
-            whole["state"][index] = state
-        run.optimizer.load_state_dict(whole)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+# --------------------------------------------------------------------------------------------------
+# Lines of metrics
 
 
 def append_line(path, text):
@@ -235,12 +312,10 @@ def keep_steps(path, last):
         lines = file.readlines()
         steps = [step_of(line) for line in lines]
         kept = [line for line, step in zip(lines, steps) if step is not None and step <= last]
-        if None not in steps[:-1]:
-            whole = sum(map(len, kept))
-            if b"".join(lines)[:whole] == b"".join(kept):
-                file.truncate(whole)  # in place and at once: no line before is written again
-                return None
+        if None not in steps[:-1] and kept == lines[: len(kept)]:
+            file.truncate(sum(map(len, kept)))  # in place: no line before is written again
+            return None
     aside = path.with_name(f"damaged-{time.time_ns()}-{path.name}")
     shutil.copyfile(path, aside)
-    replace_file(path, b"".join(kept))
+    put(path, lambda made: made.write_bytes(b"".join(kept)))
     return aside

@@ -13,16 +13,15 @@ import base64
 import hashlib
 import html
 import re
-import sys
 from pathlib import Path
 from string import Template
 
+from support.cli import Parser, command, expand
 from support.config import MODES
-from support.files import fill_folder
-from support.options import Parser, expand
+from support.disk import put
 from support.plot import parse, read_entries, read_text
 from support.samples import name_of, part, pieces, read_samples, size_of
-from support.terminal import calm_streams, say, visible
+from support.terminal import say, visible
 
 TEMPLATE = Path(__file__).with_name("page.html")
 # Shares of a measurement that are in the table, where they are known: {key: its head}.
@@ -64,7 +63,7 @@ def write_page(folder):
     path = folder / "report.html"
     # Half a character, which is not UTF-8, is shown by its number.
     content = text.encode("utf-8", "backslashreplace")
-    fill_folder(folder, lambda beside: (beside / path.name).write_bytes(content))
+    put(path, lambda made: made.write_bytes(content))
     return path
 
 
@@ -250,16 +249,10 @@ def write_part(sample, begin, end):
 
 
 def main(argv=None):
-    calm_streams()
     parser = Parser(description="Write the report of a finished run.")
     parser.add_argument("folder", help="the run's folder, such as runs/small")
-    args = parser.parse_args(argv)
-    try:
-        say(write_page(expand(args.folder)))
-    except (OSError, ValueError, MemoryError) as error:
-        sys.exit(visible(f"page: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("page: stopped.")
+    with command("page"):
+        say(write_page(expand(parser.parse_args(argv).folder)))
 
 
 if __name__ == "__main__":

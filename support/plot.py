@@ -9,12 +9,11 @@ truncated, flat and verifying shares (Figures 3 and 8). Left out: anything inter
 
 import json
 import os
-import sys
 from pathlib import Path
 
-from support.files import fill_folder
-from support.options import Parser, expand
-from support.terminal import calm_streams, say, visible
+from support.cli import Parser, command, expand
+from support.disk import put
+from support.terminal import say
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
 RESULTS = ("accuracy", "error", "tokens")
@@ -209,21 +208,15 @@ def draw(plt, entries, lines, path):
 
 def save(figure, path):
     """Writes the figure as a PNG, whole or not at all, and returns its path."""
-    fill_folder(path.parent, lambda folder: figure.savefig(folder / path.name, dpi=200))
+    put(path, lambda made: figure.savefig(made, dpi=200))
     return path
 
 
 def main(argv=None):
-    calm_streams()
     parser = Parser(description="Draw the figure of a finished run.")
     parser.add_argument("folder", help="the run's folder, such as runs/small")
-    args = parser.parse_args(argv)
-    try:
-        say(draw_run(expand(args.folder)))
-    except (OSError, ValueError, MemoryError) as error:
-        sys.exit(visible(f"plot: {error}"))
-    except KeyboardInterrupt:
-        sys.exit("plot: stopped.")
+    with command("plot"):
+        say(draw_run(expand(parser.parse_args(argv).folder)))
 
 
 if __name__ == "__main__":

@@ -15,28 +15,23 @@ what is killed between two checkpoints is done again from the first of them on, 
 """
 
 import json
+import math
 import os
 import re
 import signal
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
+import torch
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from support import ranks
-from support.disk import (
-    append_line,
-    flush,
-    remove_folder,
-    save_model,
-    save_optimizer,
-    write_folder,
-    write_json,
-    write_manifest,
-)
+from support.disk import append_line, flush, put, remove, to_json, write_manifest
 from support.model import default_device, is_finite, load_model
-from support.offload import make_optimizer, recompute_layers
+from support.offload import loss_scale, make_optimizer, recompute_layers
 from support.report import find_delay, find_trouble, format_sample, nothing_right, step_line
 from support.samples import write_samples
 from support.terminal import say_above
@@ -46,28 +41,30 @@ STOPPING = b"\nstopping after this step or evaluation, with a checkpoint; once m
 HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
 WRONG_STEPS = 20  # in a row, without one right answer: the user is told
 SAMPLE_EVERY = 25  # steps of a stage between samples that are shown
+Count = Annotated[int, 0, math.inf]
+Share = Annotated[float, 0, 1]
 
 
 @dataclass
 class State:
     """Where a run is; with the model and the optimizer, all that a checkpoint needs."""
 
-    stage: int = 0  # index of the current stage
-    stage_step: int = 0  # steps done in it
-    step: int = 0  # steps done in all
-    cursor: int = 0  # prompts drawn so far
-    generated_tokens: int = 0  # by training rollouts
-    flops: int = 0  # of sampling and training them
+    stage: Count = 0  # index of the current stage
+    stage_step: Count = 0  # steps done in it
+    step: Count = 0  # steps done in all
+    cursor: Count = 0  # prompts drawn so far
+    generated_tokens: Count = 0  # by training rollouts
+    flops: Count = 0  # of sampling and training them
     seconds: float = 0.0
     # Of the current stage, one share each validation; and of each step since the last one.
-    truncated: list = field(default_factory=list)
-    accuracy: list = field(default_factory=list)
-    since_validation: list = field(default_factory=list)
-    bad_steps: int = 0  # since the last update, whose loss or gradient was not finite
-    evaluations: list = field(default_factory=list)  # before training, and after each stage
+    truncated: list[Share] = field(default_factory=list)
+    accuracy: list[Share] = field(default_factory=list)
+    since_validation: list[Share] = field(default_factory=list)
+    bad_steps: Count = 0  # since the last update, whose loss or gradient was not finite
+    evaluations: list[dict] = field(default_factory=list)  # before training, and after each stage
     # Newer than some checkpoints: steps since the last right answer; the type of the weights as
     # they came, in which the stages' models are saved.
-    wrong_steps: int = field(default=0, metadata={"newer": True})
+    wrong_steps: Count = field(default=0, metadata={"newer": True})
     dtype: str = field(default="", metadata={"newer": True})
 
     def next_stage(self):
@@ -143,19 +140,10 @@ class Run:
         Raises ValueError after BAD_STEPS steps in a row whose updates were not finite.
         """
         state = self.state
-        self.log(
-            {
-                "step": state.step,
-                "stage": stage.name,
-                "stage_step": state.stage_step,
-                "budget": stage.budget,
-                "thinking": stage.thinking,
-                **metrics,
-                "generated_tokens": state.generated_tokens,
-                "flops": state.flops,
-                "seconds": self.seconds(),
-            }
-        )
+        line = {"step": state.step, "stage": stage.name, "stage_step": state.stage_step}
+        line |= {"budget": stage.budget, "thinking": stage.thinking, **metrics}
+        line |= {"generated_tokens": state.generated_tokens, "flops": state.flops}
+        self.log(line | {"seconds": self.seconds()})
         self.show(groups, metrics)
         self.stop_if_bad(metrics)
         if self.config.snapshot_every and state.step % self.config.snapshot_every == 0:
@@ -196,7 +184,7 @@ class Run:
         try:
             write_samples(self.folder, name, shown)
         except OSError as error:
-            self.say(f"the report will show no responses of {name} ({error}).")
+            self.say(f"the report will show no responses of {name}: {error}")
 
     def say(self, text):
         """Prints a line above the bar."""
@@ -221,7 +209,8 @@ class Run:
     @ranks.rank_0_alone
     def save_model(self, name):
         """Writes the model as it is now into the run's folder, in the type that it came in."""
-        write_folder(self.folder / name, lambda folder: save_model(self, folder, self.state.dtype))
+        path = self.folder / name
+        put(path, lambda folder: save_model(self, folder, self.state.dtype), again=True)
 
     @ranks.rank_0_alone
     def save_checkpoint(self):
@@ -236,16 +225,44 @@ class Run:
         if not final.exists():
             if (metrics := self.folder / "metrics.jsonl").exists():
                 flush(metrics)
-            write_folder(final, self.fill_checkpoint)
+            put(final, self.fill_checkpoint)
         for old in checkpoints(self.folder):
             if old != final:
-                remove_folder(old)
+                remove(old)
 
     def fill_checkpoint(self, folder):
         save_model(self, folder)
         save_optimizer(self, folder / "optimizer.safetensors")
-        write_json(folder / "state.json", asdict(self.state))
+        (folder / "state.json").write_bytes(to_json(asdict(self.state)))
         write_manifest(folder)
+
+
+def save_model(run, folder, dtype="float32"):
+    """Writes an ordinary Hugging Face folder of a type such as bfloat16.
+
+    Weights are taken from the optimizer, which has them in fp32 (offload.py).
+    """
+    whole = zip(run.model.parameters(), run.optimizer.param_groups[0]["params"])
+    cast = {weight.data_ptr(): value.to(getattr(torch, dtype)) for weight, value in whole}
+    weights = {}
+    for name, value in run.model.state_dict().items():
+        weights[name] = cast.get(value.data_ptr(), value)  # tied weights stay one
+    run.model.save_pretrained(folder, state_dict=weights)
+    run.tokenizer.save_pretrained(folder)
+    path = folder / "config.json"  # which tells the type of the model, not of what was written
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2))
+
+
+def save_optimizer(run, path):
+    """The state of each parameter, by its name. Learning rate and such are the run's options."""
+    tensors = {}
+    parameters = run.optimizer.param_groups[0]["params"]
+    for (name, _), parameter in zip(run.model.named_parameters(), parameters):
+        state = run.optimizer.state.get(parameter, {})
+        tensors |= {f"{name}/{key}": value for key, value in state.items()}
+    if loss_scale(run.optimizer) > 1:
+        tensors["loss_scale"] = torch.tensor(run.optimizer.loss_scale)
+    save_file(tensors, path)
 
 
 def checkpoints(folder):

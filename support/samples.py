@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 
 from support.config import MODES
-from support.disk import replace_file
+from support.disk import put
 
 KEPT = 20  # problems
 KINDS = ("thinking", "verification", "answer")
@@ -113,7 +113,7 @@ def part(text, marks, begin, end):
 def write_samples(folder, name, shown):
     """Writes the samples of one evaluation. Raises OSError."""
     rows = [asdict(one) for one in shown]
-    replace_file(folder / f"samples-{name}.json", json.dumps(rows).encode())
+    put(folder / f"samples-{name}.json", lambda made: made.write_bytes(json.dumps(rows).encode()))
 
 
 def read_samples(path):

@@ -6,27 +6,19 @@ options that its table of measurements rests on.
 """
 
 import os
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from support import ranks
-from support.config import FIXED, MODES, Config, check_config, find_settings, flag, make_config
-from support.disk import (
-    check_manifest,
-    keep_steps,
-    load_optimizer,
-    lock,
-    read_json,
-    write_json,
-)
-from support.files import flush, free_name
+from support import disk, ranks
+from support.cli import check_number
+from support.config import FIXED, Config, check_config, find_settings, flag, make_config
 from support.model import default_device, find_context, read_config, room_for_budget
-from support.offload import has_bf16
-from support.options import check_number
+from support.offload import has_bf16, loss_scale
 from support.plan import (
     GB,
     describe_plan,
@@ -38,14 +30,7 @@ from support.plan import (
 from support.rows import absolute
 from support.run import Run, State, checkpoints
 from support.sizes import measure_sizes
-from support.terminal import say
-
-
-@dataclass
-class DataMark:
-    """What data.json holds: the run's data, recognised again when it is resumed."""
-
-    sha256: str = ""
+from support.terminal import say, say_above
 
 
 def run_folder(given):
@@ -75,14 +60,9 @@ def new_run(given, load_data, check=None, start=None):
     hand_over(run)
     if check:
         check(run)
-    try:
-        make_folder(run, DataMark(data.fingerprint()))
-        run.lock = lock(run.folder)
-    except OSError as error:
-        raise OSError(
-            f"cannot write to {folder} ({error.strerror or error}). "
-            "Give --out a folder that can be made."
-        ) from None
+    with disk.try_folder(folder.parent):
+        make_folder(run)
+    run.lock = disk.lock(run.folder)
     return run
 
 
@@ -101,15 +81,8 @@ def start_ranks(config, model, start):
 def hand_over(run):
     """Tells the other ranks, which wait in joined_run, what rank 0's run is."""
     ranks.join()
-    ranks.tell(
-        {
-            "config": asdict(run.config),
-            "folder": str(run.folder),
-            "source": str(run.source),
-            "data": DataMark(run.data.fingerprint()).sha256,
-            "state": asdict(run.state),
-        }
-    )
+    told = {"folder": str(run.folder), "source": run.source, "data": run.data.fingerprint()}
+    ranks.tell(told | {"config": asdict(run.config), "state": asdict(run.state)})
     ranks.check_alike(run.model)
 
 
@@ -140,23 +113,18 @@ def is_empty(folder):
     return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
 
 
-def make_folder(run, mark):
+def make_folder(run):
     """Makes the run's folder, or one of the next free name, with its options in it."""
-    folder = run.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside and renamed, so that there is no run without its options.
-    with tempfile.TemporaryDirectory(
-        prefix=".new-run-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as beside:
-        made = Path(beside) / "run"
-        made.mkdir()
-        write_json(made / "config.json", asdict(run.config))
-        write_json(made / "data.json", asdict(mark))
-        if run.config.out and is_empty(folder):
-            folder.rmdir()
-        run.folder = free_name(folder)
-        os.rename(made, run.folder)
-        flush(folder.parent)
+
+    def fill(folder):
+        folder.mkdir()
+        (folder / "config.json").write_bytes(disk.to_json(asdict(run.config)))
+        (folder / "data.json").write_bytes(disk.to_json({"sha256": run.data.fingerprint()}))
+
+    if run.config.out and is_empty(run.folder):
+        run.folder.rmdir()
+    run.folder = disk.free_name(run.folder)
+    disk.put(run.folder, fill)
 
 
 def resumed_config(given, folder):
@@ -168,7 +136,7 @@ def resumed_config(given, folder):
             f"there is no run in {folder}. Give --out the folder of the run to resume, or leave "
             "out --resume to start one."
         )
-    saved = read_json(folder / "config.json", Config)
+    saved = disk.read_json(folder / "config.json", Config)
     options = asdict(saved)
     for name in FIXED:
         if given.get(name, options[name]) != options[name]:
@@ -190,7 +158,9 @@ def resumed_run(given, load_data, check=None, start=None):
     folder = run_folder(given)
     saved, config = resumed_config(given, folder)
     refuse_links(folder)
-    locked = lock(folder)
+    locked = disk.lock(folder)
+    for path in folder.glob(f"{disk.PARTIAL}*"):
+        disk.remove(path)  # of a killed process
     try:
         data = load_data(config.data)
     except ValueError as error:
@@ -212,9 +182,9 @@ def resumed_run(given, load_data, check=None, start=None):
     if check:
         check(run)
     if config != saved:
-        write_json(folder / "config.json", asdict(config))
+        disk.write_json(folder / "config.json", asdict(config))
     try:
-        if aside := keep_steps(folder / "metrics.jsonl", run.state.step):
+        if aside := disk.keep_steps(folder / "metrics.jsonl", run.state.step):
             run.say(f"{folder / 'metrics.jsonl'} was damaged; all of it is now {aside}.")
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}). Make it writable.") from None
@@ -237,7 +207,7 @@ def refuse_links(folder):
 def check_same_data(folder, config, data):
     """Raises ValueError if the questions are not those that the run began with."""
     path = folder / "data.json"
-    if path.exists() and read_json(path, DataMark).sha256 != data.fingerprint():
+    if path.exists() and disk.read_json(path, dict[str, str]) != {"sha256": data.fingerprint()}:
         raise ValueError(
             f"the questions or answers in {config.data or 'the bundled data'} are not those that "
             f"the run in {folder} began with. Put them back, or start another run."
@@ -249,27 +219,23 @@ def load_checkpoint(config, folder, data):
 
     An older one is as good, only less far: the steps since are done again, alike.
     """
-    damaged = []
-    for path in reversed(checkpoints(folder)):
+    found = checkpoints(folder)
+    for path in reversed(found):
         try:
-            run = read_checkpoint(config, folder, data, path)
+            return read_checkpoint(config, folder, data, path)
         except ValueError as error:  # ModelError among them
-            damaged.append((path, error))
-            continue
-        for bad, error in damaged:
-            aside = folder / f"damaged-{bad.name}-{time.time_ns()}"
-            os.replace(bad, aside)
-            run.say(
-                f"{bad} cannot be used ({error}); it is now {aside}, and the run goes on from "
-                f"{path}."
+            if path == found[0]:
+                raise ValueError(
+                    f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its "
+                    "place, or move it out of the run's folder to begin the run again with "
+                    "--resume."
+                ) from None
+            aside = folder / f"damaged-{path.name}-{time.time_ns()}"
+            os.replace(path, aside)
+            say_above(
+                f"{path} cannot be used ({error}); it is now {aside}, and the run goes on from an "
+                "older one."
             )
-        return run
-    if damaged:
-        path, error = damaged[0]
-        raise ValueError(
-            f"the checkpoint {path} cannot be used ({error}). Put a copy of it in its place, or "
-            "move it out of the run's folder to begin the run again with --resume."
-        )
     return Run(config, folder, find_settings(config.model)["model"], data)
 
 
@@ -278,29 +244,31 @@ def read_checkpoint(config, folder, data, path):
     unreadable = [p for p in (path, *path.iterdir()) if not os.access(p, os.R_OK)]
     if unreadable:  # nothing is wrong with it, so it is not put aside
         raise OSError(f"{unreadable[0]} cannot be read (Permission denied). Make it readable.")
-    check_manifest(path)
-    state = read_json(path / "state.json", State, whole=True)
-    check_state(state, config, path.name)
+    disk.check_manifest(path)
+    state = disk.read_json(path / "state.json", State, whole=True)
+    if path.name != f"checkpoint-{state.step}-{state.stage}":
+        raise ValueError(f"state.json is of step {state.step} and stage {state.stage}")
     run = Run(config, folder, str(path), data, state)
     load_optimizer(run, path / "optimizer.safetensors")
     return run
 
 
-def check_state(state, config, name):
-    """Raises ValueError for a state that no run of these options can be in."""
-    last = len(config.stage_budgets()) + 1
-    counts = (state.stage, state.stage_step, state.step, state.cursor, state.generated_tokens)
-    if name != f"checkpoint-{state.step}-{state.stage}":
-        raise ValueError(f"state.json is of step {state.step} and stage {state.stage}")
-    if min(counts) < 0 or state.stage > last or state.stage_step > state.step:
-        raise ValueError(f"state.json has counts that no run has: {counts}")
-    shares = [*state.truncated, *state.accuracy, *state.since_validation]
-    if not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in shares):
-        raise ValueError("state.json has shares that are not between 0 and 1")
-    for entry in state.evaluations:
-        results = [entry.get(mode) for mode in MODES] if isinstance(entry, dict) else [None]
-        if not all(isinstance(result, dict) and "accuracy" in result for result in results):
-            raise ValueError("state.json has evaluations that are none")
+def load_optimizer(run, path):
+    """Takes up what save_optimizer wrote. Raises ValueError if the file holds anything else."""
+    try:
+        tensors = load_file(path)
+        scale = tensors.pop("loss_scale", torch.tensor(1.0)).item()
+        if scale > 1 and loss_scale(run.optimizer) > 1:
+            run.optimizer.loss_scale = scale
+        whole = run.optimizer.state_dict()
+        # There is no state before the first update.
+        parameters = run.model.named_parameters() if tensors else []
+        for index, (name, _) in enumerate(parameters):
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            whole["state"][index] = {key: tensors[f"{name}/{key}"] for key in keys}
+        run.optimizer.load_state_dict(whole)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from None
 
 
 # --------------------------------------------------------------------------------------------------

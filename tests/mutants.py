@@ -38,7 +38,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = Path(__file__).with_name("mutants.tsv")
-SOURCES = ("*.py", "answers/*.py", "lesson/*.py", "support/*.py", "bench/*.py", "examples/*.py")
+SOURCES = ("*.py", "answers/*.py", "lesson/*.py", "support/*.py", "examples/*.py")
+SOURCES += ("bench/*.py", "bench/studies/*.py")
 COPIED = ("*.py", "*.md", "pyproject.toml", "answers", "lesson", "support", "tests", "bench")
 COPIED += ("examples", "data", "models", "reading", "assignments")
 FOLDERS = ["tests", "bench/tests"]

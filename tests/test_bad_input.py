@@ -1,25 +1,23 @@
-"""Users' mistakes.
+"""Users' mistakes in data, models and requests; those in options are test_commands.py's.
 
-Each gets one sentence with the way out, no traceback, a non-zero exit code, and leaves nothing
-behind.
+Each gets one sentence with the way out, and leaves nothing behind.
 """
 
 import json
 import math
-import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from shared import new_run, resumed_run
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
-import eval as eval_module
 import tfpi
 import thinkfree
-from problems import load_data, load_problems
+from problems import load_problems
 from reward import grade
 from rollout import generate
 from support.memory import memory_advice
@@ -27,81 +25,6 @@ from support.model import ModelError, load_model
 from support.rows import DataError
 
 ROOT = Path(__file__).parent.parent
-
-
-# --------------------------------------------------------------------------------------------------
-# Options
-
-
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        ("--lr 0", "--lr"),
-        ("--lr -1e-6", "--lr"),
-        ("--lr nan", "--lr"),
-        ("--lr inf", "--lr"),
-        ("--lr fast", "--lr"),
-        ("--temperature 0", "--temperature"),
-        ("--temperature -1", "--temperature"),
-        ("--temperature nan", "--temperature"),
-        ("--eps-low 0", "--eps-low"),
-        ("--eps-low 1.5", "--eps-low"),
-        ("--eps-high -0.1", "--eps-high"),
-        ("--eps-high nan", "--eps-high"),
-        ("--budgets 0", "--budgets"),
-        ("--budgets 64,", "--budgets"),
-        ("--budgets=-5", "--budgets"),
-        ("--budgets ²", "--budgets"),
-        ("--full-budget 0", "--full-budget"),
-        ("--group 1", "--group"),
-        ("--prompts 0", "--prompts"),
-        ("--prompts 2.5", "--prompts"),
-        ("--steps -1", "--steps"),
-        ("--seed -1", "--seed"),
-        ("--slots 0", "--slots"),
-        ("--micro-tokens 0", "--micro-tokens"),
-        ("--draws 0", "--draws"),
-        ("--minibatches 0", "--minibatches"),
-        ("--save-every 0", "--save-every"),
-        ("--eval-samples 0", "--eval-samples"),
-        ("--recipe ppo", "tfpi, tfpi+rl, direct"),
-        ("--normalizer sum", "dapo, grpo, dr_grpo"),
-        ("--model=", "--model"),
-        ("--device warp", "--device warp"),
-        ("--device cuda:99", "--device cuda:99"),
-        ("--device meta", "--device meta"),
-        ("--speed 3", "--speed"),
-        ("--model no/such/folder", "no/such/folder"),
-        ("--full-budget 2000", "context of 1024"),
-        ("--budgets 16,1020", "context of 1024"),
-        ("--resume", "leave out --resume"),
-        ("--data no.jsonl", "no.jsonl"),
-        (f"--data {ROOT / 'README.md'}", "README.md, line 1: not JSON"),
-    ],
-)
-def test_options_of_tfpi(arguments, said, refuse):
-    assert said in refuse(tfpi.main, *arguments.split())
-
-
-@pytest.mark.parametrize(
-    "arguments, said",
-    [
-        ("-k 0", "-k"),
-        ("--budget 0", "--budget"),
-        ("--problems 0", "--problems"),
-        ("--problems -1", "--problems"),
-        ("--slots 0", "--slots"),
-        ("--temperature nan", "--temperature"),
-        ("--temperature -1", "--temperature"),
-        ("--seed -1", "--seed"),
-        ("--device warp", "--device warp"),
-        ("--data no.jsonl", "no.jsonl"),
-        ("--model no/such/folder", "no/such/folder"),
-        ("--budget 2000 --problems 1", "context of 1024"),
-    ],
-)
-def test_options_of_eval(arguments, said, refuse):
-    assert said in refuse(eval_module.main, *arguments.split())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -127,7 +50,7 @@ GOOD = '{"problem": "What is 1 + 1?", "answer": "2"}\n'
         ('{"problem": "x", "answer": NaN}', NO_ANSWER),
         ('{"problem": "x", "answer": 1e999}', NO_ANSWER),
         ('{"problem": "\\ud800", "answer": 2}', NO_QUESTION),
-        (GOOD + GOOD[:20], "line 2: not JSON"),
+        (GOOD + "\n" + GOOD[:20], "line 3: not JSON"),
         ("problem,answer\n1+1,2\n", "line 1: not JSON"),
         ("[" * 100_000, "not JSON"),
         ('["What is 1 + 1?", "2"]', "row 1: not an object"),
@@ -141,11 +64,8 @@ def test_lines_of_data(content, said, tmp_path):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError) as error:
         load_problems(path)
-    assert (
-        said in str(error.value)
-        and str(path) in str(error.value)
-        and str(error.value).endswith(".")
-    )
+    sentence = str(error.value)
+    assert said in sentence and str(path) in sentence and sentence.endswith(".")
 
 
 def test_a_folder_instead_of_a_file(tmp_path, monkeypatch):
@@ -154,35 +74,12 @@ def test_a_folder_instead_of_a_file(tmp_path, monkeypatch):
         load_problems(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        GOOD.replace("\n", "\r\n") * 2,
-        "\ufeff" + GOOD * 2,
-        GOOD * 2,
-        GOOD + GOOD.replace('"2"', "2"),
-    ],
-)
+@pytest.mark.parametrize("content", [GOOD.replace("\n", "\r\n") * 2, "\ufeff" + GOOD * 2])
 def test_data_that_is_fine(content, tmp_path):
-    """Line ends of Windows, a byte order mark, duplicates, a number as the answer."""
+    """Line ends of Windows, a byte order mark."""
     (tmp_path / "data.jsonl").write_bytes(content.encode())
-    assert [(p.problem, p.answer) for p in load_problems(tmp_path / "data.jsonl")] == [
-        ("What is 1 + 1?", "2")
-    ] * 2
-
-
-def test_copies_of_a_question_stay_on_one_side(tmp_path):
-    """Or the model would be tested on what it was trained on."""
-    (tmp_path / "data.jsonl").write_text(
-        "".join(
-            json.dumps({"problem": f"What is {i % 20} + 1?", "answer": i % 20 + 1}) + "\n"
-            for i in range(60)
-        )
-    )
-    data = load_data(tmp_path / "data.jsonl")
-    train = {p.problem for p in data.train}
-    test = {p.problem for p in data.test}
-    assert test and train.isdisjoint(test)
+    found = [(p.problem, p.answer) for p in load_problems(tmp_path / "data.jsonl")]
+    assert found == [("What is 1 + 1?", "2")] * 2
 
 
 # --------------------------------------------------------------------------------------------------
@@ -214,10 +111,6 @@ def save(make_model, tmp_path):
     return call
 
 
-def spoil_nothing(folder):
-    """The model is bad as it is."""
-
-
 def keep_only_pickle(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
@@ -231,8 +124,6 @@ def truncate(name):
 
 
 def drop_a_weight(folder):
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.norm.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -296,9 +187,8 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"pad_token": "w2"}, {"pad_token": "w0"}])
 def test_pad_tokens_do_not_matter(options, save):
     """None, the same as the end of text, or one of its own: the stop ids are the same."""
-    assert load_model(str(save(tokenizer=word_tokenizer(**options), pad_token_id=None)), "cpu")[
-        2
-    ] == {2}
+    folder = save(tokenizer=word_tokenizer(**options), pad_token_id=None)
+    assert load_model(str(folder), "cpu")[2] == {2}
 
 
 def test_a_vocabulary_that_loses_the_empty_block():
@@ -307,10 +197,7 @@ def test_a_vocabulary_that_loses_the_empty_block():
 
 
 def test_an_empty_block_of_several_tokens_is_fine(small):
-    """Whether `</think>` is one token does not matter.
-
-    It is one in the small model's tokenizer, and a letter each in the other.
-    """
+    """`</think>` is one in the small model's tokenizer, and a letter each in the other."""
     letters = Tokenizer(models.BPE({c: i for i, c in enumerate("<think>/\n")}, []))
     letters.decoder = decoders.Fuse()
     letters = PreTrainedTokenizerFast(tokenizer_object=letters, chat_template=TEMPLATE)
@@ -357,16 +244,11 @@ def test_a_problem_longer_than_the_context_is_left_out_and_counted(tiny_options,
 
 
 def test_all_responses_truncated_is_a_message(tiny_options, tmp_path, capsys):
-    """A budget of one token: nothing can be right, so nothing is learnt.
-
-    The user is told, and the run ends all the same.
-    """
+    """A budget of one token: nothing is learnt, the user is told, and the run ends all the same."""
     run = new_run(tiny_options | {"budgets": "1", "full_budget": 1, "out": str(tmp_path / "run")})
     assert tfpi.train(run) is True
-    assert (
-        "no update, since every group was flat (all right or all wrong); "
-        "100% of the responses were truncated" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "no update, since every group was flat (all right or all wrong); 100% of the" in said
 
 
 @pytest.mark.parametrize("gold", ["\\frac{1}{", "\\boxed{", "((((", "1 / 0", "", "\x00"])
@@ -384,10 +266,7 @@ def test_a_right_answer_that_cannot_be_read_is_nobodys(gold):
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         MemoryError(),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: "
-            "can't allocate memory: you tried to allocate 8 bytes."
-        ),
+        RuntimeError("alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: 8 bytes."),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
     ],
 )
@@ -422,7 +301,7 @@ def test_a_run_that_cannot_be_written_to(small_run, monkeypatch):
     def fail(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("support.start.keep_steps", fail)
+    monkeypatch.setattr("support.disk.keep_steps", fail)
     with pytest.raises(OSError, match="cannot write to .*Read-only file system.*Make it writable"):
         resumed_run({"out": str(small_run.folder)})
 
@@ -432,25 +311,3 @@ def test_a_config_that_tfpi_did_not_write(content, refuse, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(content)
     assert "run" in refuse(tfpi.main, "--resume", "--out", "run")
-
-
-# --------------------------------------------------------------------------------------------------
-# The real command lines
-
-
-@pytest.mark.parametrize(
-    "run, script, arguments, said",
-    [
-        (runpy.run_path, "eval.py", "--data README.md", "eval: README.md, line 1: not JSON"),
-        (runpy.run_module, "support.plot", "{out}", "plot: not a finished run"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:'support.plot' found in sys.modules")
-def test_a_command_line_says_one_sentence(run, script, arguments, said, tmp_path, monkeypatch):
-    """As Python runs it for a user: a text to exit with goes to stderr, with exit code 1."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [script, *arguments.format(out=tmp_path / "run").split()])
-    with pytest.raises(SystemExit) as stopped:
-        run(script, run_name="__main__")
-    assert isinstance(stopped.value.code, str) and said in stopped.value.code
-    assert not list(tmp_path.iterdir())

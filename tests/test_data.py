@@ -68,13 +68,11 @@ def test_parquet(tmp_path):
     """Also what parquet alone has: objects within a cell."""
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": row["problem"]}],
-            "reward_model": {"ground_truth": row["answer"], "style": "rule"},
-        }
-        for row in ROWS
-    ]
+    rows = []
+    for row in ROWS:
+        prompt = [{"role": "user", "content": row["problem"]}]
+        gold = {"ground_truth": row["answer"], "style": "rule"}
+        rows.append({"prompt": prompt, "reward_model": gold})
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     assert [(p.problem, p.answer) for p in load_problems(tmp_path / "a.parquet")] == PAIRS
 
@@ -133,6 +131,9 @@ def test_a_broken_file_is_named(name, content, said, tmp_path):
 # --------------------------------------------------------------------------------------------------
 # Columns
 
+USER = {"role": "user", "content": "Q"}
+SOLVED = {"role": "assistant", "content": "Hence $\\boxed{7}$."}
+
 
 @pytest.mark.parametrize(
     "row",
@@ -141,12 +142,8 @@ def test_a_broken_file_is_named(name, content, said, tmp_path):
         {"question": "Q", "answer": "So 3+4.\n#### <<3+4=7>>7"},
         {"question": "Q", "answer": "#### 5, or rather:\n#### 7"},
         {"problem": "Q", "solution": "We get $\\boxed{7}$.", "level": "Level 5"},  # MATH
-        {"problem": "Q", "answer": None, "solution": "We get $\\boxed{7}$."},
-        {
-            "problem": "Q",
-            "answer": "It is seen to be seven, as below.",
-            "solution": "First \\boxed{5}, no: \\boxed{7}.",
-        },
+        {"problem": "Q", "answer": None, "solution": "First \\boxed{5}, no: \\boxed{7}."},
+        {"problem": "Q", "answer": "It is seen to be seven, as below.", "solution": "\\boxed{7}"},
         {"problem": "Q", "answer": "proof", "solution": "\\boxed{7}"},
         {"Problem": "Q", "Answer": 7},  # AIME
         {"question": "Q", "answer": 7.0},
@@ -154,15 +151,10 @@ def test_a_broken_file_is_named(name, content, said, tmp_path):
         {"question": "Q", "final_answer": ["7"], "context": None},  # OlympiadBench
         {"problem": "Q", "answer": '["7"]'},
         {"problem": "Q", "answer": "['7']"},
-        {"prompt": [{"role": "user", "content": "Q"}], "reward_model": {"ground_truth": "7"}},
-        {"prompt": [{"role": "user", "content": "Q"}], "reward_model": {"ground_truth": '["7"]'}},
-        {"prompt": '[{"role": "user", "content": "Q"}]', "reward_model": '{"ground_truth": "7"}'},
-        {
-            "messages": [
-                {"role": "user", "content": [{"type": "text", "text": "Q"}]},
-                {"role": "assistant", "content": "Hence $\\boxed{7}$."},
-            ]
-        },
+        {"prompt": [USER], "reward_model": {"ground_truth": "7"}},
+        {"prompt": [USER], "reward_model": {"ground_truth": '["7"]'}},
+        {"prompt": json.dumps([USER]), "reward_model": '{"ground_truth": "7"}'},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Q"}]}, SOLVED]},
     ],
     ids=range(17),
 )
@@ -186,17 +178,8 @@ def test_answers_that_only_look_like_lists_stay_as_they_are(answer, tmp_path):
         ({"problem": "Q", "answer": "\\frac{1}{"}, "answer"),
         ({"problem": "Q", "answer": "Tom has 3 - 1 = <<3-1=2>>2 eggs."}, "answer"),
         ({"text": "Q", "answer": "2"}, "question"),
-        (
-            {"prompt": [{"role": "user", "content": "Q"}] * 2, "answer": "2"},
-            "'prompt' has several turns",
-        ),
-        (
-            {
-                "prompt": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}],
-                "answer": "2",
-            },
-            "more than text",
-        ),
+        ({"prompt": [USER] * 2, "answer": "2"}, "'prompt' has several turns"),
+        ({"prompt": [USER | {"content": [{"type": "image_url"}]}], "answer": "2"}, "more than"),
     ],
     ids=range(9),
 )
@@ -213,9 +196,7 @@ def test_half_of_the_rows_may_be_left_out_and_are_counted(tmp_path, capsys):
     assert load(tmp_path, *bad, *ROWS) == PAIRS
     said = capsys.readouterr().out
     assert "6 rows, questions from problem, answers from answer" in said
-    assert (
-        "3 rows are left out: 2 without an answer that the grader can read (first: line 1" in said
-    )
+    assert "3 rows are left out: 2 without an answer that the grader can read (first: line" in said
     assert "1 that need 'choices', which is not read (first: line 3" in said
 
 
@@ -266,9 +247,7 @@ def test_a_run_goes_on_from_another_folder_with_its_own_data(tiny_options, tmp_p
 def test_a_run_refuses_other_questions_than_its_own(tiny_options, tmp_path):
     """The file has the same name, and one answer is another."""
     (tmp_path / "mine.jsonl").write_text(lines(ROWS))
-    new_run(
-        tiny_options | {"data": str(tmp_path / "mine.jsonl"), "out": str(tmp_path / "run")}
-    ).lock.close()
+    new_run(tiny_options | {"data": str(tmp_path / "mine.jsonl"), "out": str(tmp_path / "run")})
     (tmp_path / "mine.jsonl").write_text(lines([ROWS[0] | {"answer": "5"}, *ROWS[1:]]))
     with pytest.raises(ValueError, match="mine.jsonl are not those that the run .* began with"):
         resumed_run({"out": str(tmp_path / "run")})

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONCEPTS = ["tfpi", "thinkfree", "grpo", "logprobs", "rollout", "cache", "reward", "eval"]
 CONCEPTS += ["problems", "distill"]
 CELLARS = ("answers", "lesson", "support")
-FOLDERS = (".", *CELLARS, "bench", "examples", "assignments")
+FOLDERS = (".", *CELLARS, "bench", "bench/studies", "examples", "assignments")
 PATHS = [path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py")]
 
 
@@ -18,7 +18,7 @@ def module_name(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     name = name.removesuffix(".__init__")
     # bench/rollout.py and rollout.py: whoever imports rollout gets the latter.
-    bare = name.removeprefix("bench.").removeprefix("assignments.")
+    bare = name.removeprefix("bench.").removeprefix("studies.").removeprefix("assignments.")
     return name if bare in CONCEPTS else bare
 
 

@@ -19,7 +19,7 @@ from logprobs import FirstKeys, token_logprobs
 from rollout import generate
 from support.config import Config
 from support.model import forward_hidden
-from support.offload import HostAdamW, gradients, recompute_layers, working_dtype
+from support.offload import HostAdamW, gradients, recompute_layers, recomputing, working_dtype
 from support.report import describe
 
 BF16 = torch.bfloat16
@@ -332,7 +332,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(changes, offloaded, tmp_path, mon
         patch.setattr(tfpi, "train_step", last_step)
         run = new_run(offloaded)
         assert tfpi.train(run) is False and run.optimizer.state
-    run.lock.close()
+    run.lock.release()
     tfpi.train(resumed_run({"out": offloaded["out"]}))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
@@ -363,7 +363,7 @@ def test_a_run_may_change_where_its_optimizer_is(first, then, quick_options):
     options = quick_options | {"steps": 1, "budgets": "8"}
     run = new_run(options | {"offload": first})
     tfpi.train(run)
-    run.lock.close()
+    run.lock.release()
     again = resumed_run({"out": options["out"], "offload": then})
     assert torch.equal(flat_weights(again.model), flat_weights(run.model))
     assert isinstance(again.optimizer, HostAdamW) is (then == "yes")
@@ -372,11 +372,20 @@ def test_a_run_may_change_where_its_optimizer_is(first, then, quick_options):
             assert torch.equal(again.optimizer.state[new][key], value)
 
 
+def test_a_run_computes_layers_twice_where_it_is_told_to(quick_options, tmp_path):
+    kinds = []
+    for choice in ("no", "yes"):
+        run = new_run(quick_options | {"recompute": choice, "out": str(tmp_path / choice)})
+        kinds += {type(layer) for layer in run.model.base_model.layers}
+    plain, again = kinds
+    assert again is recomputing(plain)
+
+
 def test_the_scale_of_the_loss_is_saved(offloaded):
     run = new_run(offloaded | {"dtype": "fp16"})
     run.optimizer.loss_scale = 2.0**8
     run.save_checkpoint()
-    run.lock.close()
+    run.lock.release()
     assert resumed_run({"out": offloaded["out"]}).optimizer.loss_scale == 2.0**8
 
 

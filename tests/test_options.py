@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 import eval as eval_module
 import tfpi
+from support.cli import flag
 from support.config import MODES, PRESETS, Config, find_settings, parse_arguments
 
 # --------------------------------------------------------------------------------------------------
@@ -30,8 +31,7 @@ def test_zero_and_nothing_can_be_given():
 def test_every_option_is_a_field_of_its_name_and_kind():
     """1 is given for each number, and what is chosen or written otherwise."""
     values = {f.name: type(f.default)(1) for f in fields(Config)}
-    argv = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    assert parse_arguments(argv)[0] == values
+    assert parse_arguments([f"{flag(n)}={value}" for n, value in values.items()])[0] == values
 
 
 def test_help_tells_the_defaults_of_both(capsys):
@@ -49,35 +49,28 @@ def test_help_tells_the_defaults_of_both(capsys):
 
 def test_the_defaults_are_the_papers():
     """Section 4, and DAPO where it says nothing; one optimizer step a batch, avg@k by hand."""
-    config = asdict(Config())
     paper = {"full_budget": 32768, "steps": 0, "stage_steps": 200, "draws": 3, "minibatches": 1}
     paper |= {"normalizer": "dapo", "recipe": "tfpi", "validation_problems": 500, "seed": 0}
-    paper |= {
-        "instruction": "Please reason step by step, and put your final answer within \\boxed{}."
-    }
-    assert {name: config[name] for name in paper} == paper
+    instruction = "Please reason step by step, and put your final answer within \\boxed{}."
+    assert asdict(Config()).items() >= (paper | {"instruction": instruction}).items()
 
 
 def test_the_small_preset_is_what_the_readme_says():
-    config = asdict(Config(**find_settings("small")))
     small = {"lr": 1e-4, "prompts": 64, "minibatches": 4, "budgets": "80,112,160", "draws": 1}
     small |= {"instruction": "", "stage_steps": 90, "validate_every": 4, "eval_problems": 250}
     small |= {"full_budget": 640, "validation_problems": 250, "group": 8, "eps_high": 0.28}
-    assert {name: config[name] for name in small} == small
+    assert asdict(Config(**find_settings("small"))).items() >= small.items()
 
 
 def test_presets_name_the_papers_models():
-    """And their smaller and larger siblings."""
-    models = {name: settings["model"] for name, settings in PRESETS.items() if name != "small"}
-    assert models == {
+    models = {name: settings["model"] for name, settings in PRESETS.items()}
+    papers = {
         "ds-1.5b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
         "ds-7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
-        "qwen3-0.6b": "Qwen/Qwen3-0.6B",
-        "qwen3-1.7b": "Qwen/Qwen3-1.7B",
         "qwen3-4b": "Qwen/Qwen3-4B",
-        "qwen3-8b": "Qwen/Qwen3-8B",
         "qwen3-4b-2507": "Qwen/Qwen3-4B-Thinking-2507",
     }
+    assert models.items() >= papers.items()
     assert find_settings("some/other") == {"model": "some/other"}
 
 
@@ -85,7 +78,6 @@ def test_presets_name_the_papers_models():
 def test_evaluations_of_large_models_are_small(name):
     """Those of a run, four in two modes, ask for fewer responses than a single step."""
     config = Config(**find_settings(name))
-    assert (config.eval_problems, config.eval_samples) == (60, 4)
     assert 4 * 2 * config.eval_problems * config.eval_samples < config.prompts * config.group
 
 
@@ -142,7 +134,7 @@ def test_a_run_from_a_stage_goes_on_with_its_settings(stage_of_another_run, tmp_
 def test_a_run_without_a_checkpoint_starts_from_its_own_model(stage_of_another_run, tmp_path):
     """Interrupted before its first measurement was done."""
     folder, weights = stage_of_another_run
-    new_run({"model": folder, "out": str(tmp_path / "next")}).lock.close()
+    new_run({"model": folder, "out": str(tmp_path / "next")}).lock.release()
     resumed = resumed_run({"out": str(tmp_path / "next")})
     assert torch.equal(flat_weights(resumed.model).cpu(), weights)
 
@@ -152,14 +144,19 @@ def test_each_split_has_its_place_in_a_run(small_run):
     assert found == tuple(load_first(split) for split in ("train", "validation", "test"))
 
 
-def test_ones_own_data_is_used(tiny_options, tmp_path):
-    data = tmp_path / "mine.jsonl"
+@pytest.fixture
+def mine(tmp_path):
+    """A file of one's own problems."""
     rows = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = new_run(tiny_options | {"data": str(data), "out": str(tmp_path / "run")})
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "mine.jsonl")
+
+
+def test_ones_own_data_is_used(tiny_options, mine, tmp_path):
+    run = new_run(tiny_options | {"data": mine, "out": str(tmp_path / "run")})
     found = [p.problem for part in (run.train, run.validation, run.test) for p in part]
-    assert sorted(found) == sorted(row["problem"] for row in rows)
-    run.lock.close()
+    assert sorted(found) == sorted(f"What is {i} + 1?" for i in range(30))
+    run.lock.release()
     assert resumed_run({"out": str(run.folder)}).train == run.train
 
 
@@ -180,14 +177,14 @@ def test_what_may_change_on_resume(small_run):
     changes |= dict(micro_tokens=99, recompute="yes", offload="yes", dtype="bf16")
     changes |= dict(save_every=8, snapshot_every=4)
     machine = ("ranks", "threads")  # of what begins a run without others: always alone
-    small_run.lock.close()
+    small_run.lock.release()
     run = resumed_run({"out": str(small_run.folder), **changes})
     assert {name: getattr(run.config, name) for name in changes} == changes
-    run.lock.close()
+    run.lock.release()
     rest = {f.name: f.default for f in fields(Config) if f.name not in (*changes, *machine, "out")}
-    for name in rest:
-        other = {"recipe": "direct"}.get(name, type(rest[name])(77))
-        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} .*cannot change"):
+    for name, default in rest.items():
+        other = {"recipe": "direct"}.get(name, type(default)(77))
+        with pytest.raises(ValueError, match=f"{flag(name)} .*cannot change"):
             resumed_run({"out": str(small_run.folder), name: other})
 
 
@@ -277,11 +274,8 @@ def test_eval_measures_the_mode_that_is_asked_for(mode, evaluated):
     assert printed.splitlines()[-2].split()[0] == mode
 
 
-def test_eval_takes_the_first_problems_of_ones_own_data(evaluated, tmp_path):
-    data = tmp_path / "mine.jsonl"
-    rows = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    requests, _ = evaluated("--data", data, "--problems", 3)
+def test_eval_takes_the_first_problems_of_ones_own_data(evaluated, mine):
+    requests, _ = evaluated("--data", mine, "--problems", 3)
     expected = ["What is 0 + 1?", "What is 1 + 1?", "What is 2 + 1?"]
     assert [request["questions"] for request in requests] == [expected] * 2
 
@@ -304,7 +298,7 @@ def test_eval_stops_at_every_stop_id_of_the_model_on_the_device_given(
     monkeypatch.setattr(
         "eval.load_model", lambda *args: seen.append(args) or (model, tokenizer, {1, 2})
     )
-    monkeypatch.setattr("support.eval_options.default_device", lambda: "meta")
+    monkeypatch.setattr("support.config.default_device", lambda: "meta")
     requests, _ = evaluated("--problems", 2)
     assert seen == [(PRESETS["small"]["model"], "cpu")]
     assert [request["stop_ids"] for request in requests] == [{1, 2}] * 2

@@ -1,4 +1,4 @@
-"""The teachers of bench/checks.py: their easy steps, their traces, and how checks are counted."""
+"""Teachers of bench/studies/checks.py: their easy steps, their traces, how checks are counted."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""bench/ends.py: the rules that would end a stage, on curves whose turning point is known."""
+"""bench/studies/ends.py: the rules that would end a stage, on curves with a known turning point."""
 
 import ends
 import numpy as np

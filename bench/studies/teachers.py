@@ -1,4 +1,4 @@
-"""Teachers whose checks may find mistakes: the traces that bench/checks.py trains models/small on.
+"""Teachers whose checks may find mistakes: what checks.py trains models/small on.
 
 The teacher of distill.py checks a pass with another one like it, and the model copies: the last
 pass of its thinking is right no more often than the first. All designs here have in common:

@@ -1,7 +1,7 @@
 """When is a stage over? Rules on recorded curves, beside turning points marked by hand.
 
-    python bench/ends.py                                     # the table
-    python bench/ends.py --record runs/small stage1 name     # one more curve, to be marked by hand
+    python bench/studies/ends.py                                 # the table
+    python bench/studies/ends.py --record runs/small stage1 name # one more curve, to be marked
 
 Three rules, of which none is held back by a cap. `lines`: tfpi.levelled_off, lines through the last
 validations and the truncation between them. `windows`: the mean of the last three against the three
@@ -17,8 +17,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import numpy as np
 from runs import read_lines

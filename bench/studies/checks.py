@@ -1,8 +1,8 @@
 """Do checks find mistakes, and does verification then come back (Figure 3)? Designs of teachers.
 
-    python bench/checks.py --design tens             # SFT, then what its checks are worth
-    python bench/checks.py --design tens --rl tfpi --seed 0    # and TFPI from there: each stage
-    python bench/checks.py --design tens --rl last --seed 0    # the last budget alone; or others
+    python bench/studies/checks.py --design tens      # SFT, then what its checks are worth
+    python bench/studies/checks.py --design tens --rl tfpi      # and TFPI from there: each stage
+    python bench/studies/checks.py --design tens --rl last      # the last budget alone; or others
 
 models/small checks, and finds next to nothing. Here it is trained further, by a few hundred steps
 of SFT on the traces of another teacher (teachers.py), then measured on the *validation* split: how
@@ -19,8 +19,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import numpy as np
 import torch
