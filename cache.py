@@ -1,22 +1,26 @@
-"""The sampler's keys and values, in pages that the rows share.
+"""The sampler's keys and values, in pages that the rows share, and attention over them.
 
 A row owns as many pages of 64 tokens as it has written, so that memory goes to tokens that are
-there, not to budgets. Pages in use always stand in front, and a step reads these and nothing else
-(support/attention.py). Rows a, b and c:
+there, not to budgets. Pages in use always stand in front, and a step reads these and nothing else.
+Rows a, b and c:
 
     page              1  2  3  4  5  6  7
     owner             a  b  c  a  c  b  c
     row b ends        a  .  c  a  c  .  c      its pages are free
                       a  c  c  a  c  .  .      the last one moves into the gap
 
-Left out: pages that the rows of a group share, windows, quantised keys.
+A new token's query meets the keys of a page by a softmax of its own, wherever the row's pages are;
+they are then averaged, each with its share of the row's sum: softmax by parts (flash decoding).
+Nothing is gathered, nothing padded: every page is read once. Left out: pages that the rows of a
+group share, windows, quantised keys, a kernel of our own.
 """
+
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-from support.attention import attend_pages
+import transformers  # its attention is fetched when it is first asked for: half of its import
 
 PAGE = 64  # tokens
 MASKED = -1e30  # a score; -inf would make NaN of a page that has no other
@@ -166,3 +170,50 @@ def fit_pages(keys, slots, longest):
             "Lower the budget, or use a smaller model."
         )
     return pages
+
+
+# --------------------------------------------------------------------------------------------------
+# Attention
+
+
+def attend_pages(query, keys, values, mask, owner, table, scaling):
+    """Attention (B, heads, D) of query (B, heads, D), in its type.
+
+    keys, values (pages, kv_heads, size, D); mask (pages, 1, 1, size), added to the scores; owner
+    (pages,), the row of a page; table (B, columns), the pages of a row, and beyond them a page that
+    is masked wholly. The heads that share a key's head go through one product.
+    """
+    batch, heads, width = query.shape
+    grouped = query.reshape(batch, keys.shape[1], -1, width)  # (B, kv_heads, G, D)
+    scores = product(grouped[owner].to(keys.dtype), keys.transpose(2, 3))
+    scores = torch.add(mask, scores, alpha=scaling)  # (pages, kv_heads, G, size)
+    probs = scores.softmax(dim=-1)
+    parts = product(probs.to(values.dtype), values)  # (pages, kv_heads, G, D)
+    # Each page's logarithm of its sum of exp(score): the largest prob is exp(largest score) / sum.
+    sums = scores.amax(dim=-1, keepdim=True) - probs.amax(dim=-1, keepdim=True).log()
+    share = sums[table].softmax(dim=1)  # (B, columns, kv_heads, G, 1); of what is masked, 0
+    output = (share * parts[table]).sum(dim=1)
+    return output.reshape(batch, heads, width).to(query.dtype)
+
+
+def product(a, b):
+    """a @ b (N, kv_heads, ., .) in fp32, whatever type they are read in (pitfall: dtype)."""
+    with torch.autocast(a.device.type, enabled=False):
+        if a.is_cuda and a.dtype != torch.float32:  # without copies in fp32
+            found = torch.bmm(a.flatten(0, 1), b.flatten(0, 1), out_dtype=torch.float32)
+            return found.unflatten(0, a.shape[:2])
+        return torch.matmul(a.float(), b.float())
+
+
+@contextmanager
+def attention(model, function):
+    """Within it, the model's layers call another attention function."""
+    transformers.AttentionInterface.register("decode", function)
+    before = model.config._attn_implementation
+    model.config._attn_implementation = "decode"
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+        # What is registered stays alive, and an object's method keeps the object: all keys.
+        transformers.AttentionInterface.register("decode", None)

@@ -169,7 +169,7 @@ def sft(model, batches, steps, lr):
             loss = sft_loss(model, own_ids, ranks.part(labels)) / count
             loss.backward()
         loss = loss.detach()
-        ranks.add_up([loss, *gradients(optimizer, all_of_them=ranks.size() > 1)])
+        ranks.add_up([loss, *gradients(optimizer)])
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         yield loss.item()

@@ -29,11 +29,12 @@ from support.cli import command
 from support.config import MODES, Config, check_evaluation, find_settings, parse_evaluation
 from support.disk import new_file, write_json
 from support.memory import memory_advice
-from support.model import ModelError, autocast, check_request, load_model
-from support.plan import fit_budgets, share_work
+from support.model import ModelError, autocast, check_request, find_context, load_model
+from support.plan import share_work
 from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
+from support.start import fit_budgets
 from support.terminal import say, say_above
 from thinkfree import check_prompts, describe_prompts, render_all, response_text
 
@@ -105,7 +106,7 @@ def leave_out_long(model, tokenizer, problems, instruction, wanted):
     wanted: pairs (thinking, budget). The others are counted and named, unless they are more than
     half of all: then the budget is too large, and ValueError says so.
     """
-    context = getattr(model.config, "max_position_embeddings", None) or math.inf
+    context = find_context(model.config)
     kept = problems
     for thinking, budget in wanted:
         # No token has less than a byte, so that few problems have to be counted in tokens.

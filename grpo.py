@@ -25,8 +25,7 @@ from logprobs import SharedPrompts, fused_loss, response_states, sharing_pays, t
 from support import ranks
 from support.memory import memory_advice
 from support.model import autocast
-from support.offload import gradients, loss_scale, lower_scale
-from support.recompute import recomputed
+from support.offload import loss_scale, take_step
 
 MAX_GRAD_NORM = 1.0
 
@@ -141,37 +140,22 @@ def update(model, optimizer, rollouts, config, budget=None):
     """
     started = time.monotonic()
     model.eval()  # dropout off, or the ratio is not 1 on the policy that sampled
+    optimizer.zero_grad()
     taken = []
-    skipped = 0
     parts = min(config.minibatches, len(rollouts))
     for indices in np.array_split(np.arange(len(rollouts)), parts) if parts else []:
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(model), recomputed(model, config.recompute):
-            minibatch = [rollouts[i] for i in indices]
+        minibatch = [rollouts[i] for i in indices]
+        with autocast(model):
             scale = loss_scale(optimizer)
             metrics = accumulate_gradient(model, minibatch, config, budget, scale)
-        ranks.add_up(gradients(optimizer, all_of_them=ranks.size() > 1))
-        metrics["grad_norm"] = clip_gradients(gradients(optimizer)).item()
-        if np.isfinite(metrics["grad_norm"] + metrics["loss"]):
-            optimizer.step()
+        metrics["grad_norm"], finite = take_step(optimizer, metrics["loss"], MAX_GRAD_NORM)
+        if finite:
             taken.append(metrics)
-        else:
-            skipped += 1
-            lower_scale(optimizer)
-    optimizer.zero_grad()  # the sampler has use for their memory
     names = ("loss", "clipped", "logprob_gap", "shared_prompts", "grad_norm")
     means = {name: float(np.mean([m[name] for m in taken])) if taken else 0.0 for name in names}
     means["logprob_gap"] = taken[0]["logprob_gap"] if taken else 0.0
-    seconds = time.monotonic() - started
-    return means | {"updates": len(taken), "skipped": skipped, "update_seconds": seconds}
-
-
-def clip_gradients(gradients):
-    """Scales them all, in place, to a common norm of MAX_GRAD_NORM at most; the norm before."""
-    norm = torch.nn.utils.get_total_norm(gradients)
-    for gradient in gradients:
-        gradient *= (MAX_GRAD_NORM / (norm + 1e-6)).clamp(max=1.0)
-    return norm
+    means |= {"updates": len(taken), "skipped": parts - len(taken)}
+    return means | {"update_seconds": time.monotonic() - started}
 
 
 def accumulate_gradient(model, minibatch, config, budget, scale=1.0):

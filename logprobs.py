@@ -54,7 +54,7 @@ def response_states(model, rollouts):
 
 
 class FirstKeys(DynamicCache):
-    """A cache that a layer fills once, though it may run twice (support.recompute)."""
+    """A cache that a layer fills once, though it may run twice (support.offload)."""
 
     def update(self, key, value, layer, *args, **kwargs):
         if layer < len(self.layers):
@@ -65,7 +65,7 @@ class FirstKeys(DynamicCache):
 class PromptKeys:
     """The prompts' keys and values, as the cache of their responses: read, and never added to.
 
-    So a layer may run twice (support.recompute). Nothing is copied before a layer asks.
+    So a layer may run twice (support.offload). Nothing is copied before a layer asks.
     """
 
     def __init__(self, states, owner):

@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from cache import PAGE, PagePool, count_pages, fit_pages
-from support.attention import attention
+from cache import PAGE, PagePool, attention, count_pages, fit_pages
 from support.graphs import DecodeGraphs, use_graphs
 from support.memory import PREFILL, keys_that_fit
 from support.model import check_request, forward_hidden, pad_right

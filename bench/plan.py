@@ -42,7 +42,7 @@ def run(name):
     from grpo import update
     from rollout import Rollout
     from support.config import Config
-    from support.plan import CHOICES, update_bytes
+    from support.plan import CHOICES, Plan
     from support.sizes import measure_sizes
 
     hidden, layers, middle, vocabulary, responses, length = SHAPES[name]
@@ -56,9 +56,9 @@ def run(name):
         head_dim=hidden // 8,
         tie_word_embeddings=True,
     )
-    sizes = measure_sizes(config)
     tokens = responses * (length + 16)
-    planned = sum(update_bytes(sizes, CHOICES[0], tokens, on_gpu=False).values())
+    plan = Plan(measure_sizes(config), CHOICES[0], tokens, length + 16, responses, 0, on_gpu=False)
+    planned = sum(plan.updating().values())
     libraries = resident()
     model = Qwen3ForCausalLM(config).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)

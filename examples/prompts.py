@@ -11,37 +11,15 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_problems
 from support.cli import Parser, check_options, command, expand
 from support.config import Config, find_settings
 from support.disk import new_file, put
-from support.model import ModelError
+from support.model import read_tokenizer
 from support.terminal import say
 from thinkfree import check_prompts, describe_prompts, render_all
-
-
-def load_tokenizer(source):
-    """The tokenizer of a folder or hub id, without its model. Raises ModelError."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # a broken file can make the libraries raise anything
-        reason = " ".join(str(error).split())[:500].removesuffix(".") or type(error).__name__
-        raise ModelError(
-            f"cannot load the tokenizer of {source!r}: {reason}. Give --model a preset, a hub id, "
-            "or a folder with a tokenizer."
-        ) from None
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
-            "thinking block to. Use an instruction-tuned model."
-        )
-    return tokenizer
 
 
 def write_prompts(path, tokenizer, problems, instruction):
@@ -70,7 +48,7 @@ def main(argv=None):
         args = parse_arguments(argv)
         check_options(args, {})
         settings = find_settings(expand(args.model))
-        tokenizer = load_tokenizer(settings.pop("model"))
+        tokenizer = read_tokenizer(settings.pop("model"))
         check_prompts(tokenizer)
         instruction = args.instruction
         if instruction is None:

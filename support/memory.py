@@ -23,24 +23,30 @@ def keys_that_fit(model, slots, length):
     machine's memory, whatever else is in it, so that a run is the same when it is done again.
     """
     size = model.dtype.itemsize
-    one = key_numbers(model.config) * size
     if model.device.type != "cuda":
-        return machine_memory() / 2 / ranks.size() / one
+        return machine_memory() / 2 / ranks.size() / (key_numbers(model.config) * size)
     free, _ = torch.cuda.mem_get_info(model.device)
     # What PyTorch has and does not use.
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-    prompts = max(PREFILL, length) * prompt_numbers(model.config) * size
-    return (free * (1 - FREE) - slots * logit_bytes(model.config.vocab_size) - prompts) / one
+    return keys_within(free * (1 - FREE), model.config, size, slots, length)
 
 
-def logit_bytes(vocabulary):
-    """Bytes of three rows of logits in fp32."""
-    return 12 * vocabulary
+def keys_within(room, config, size, slots, length):
+    """Of how many tokens keys fit into `room` bytes; size: bytes of a number."""
+    beside = sampler_bytes(config, size, slots, 0, length)
+    return (room - sum(beside.values())) / (key_numbers(config) * size)
 
 
-def prompt_numbers(config):
-    """Numbers of a prompt's token as it runs: its keys, which are then copied, and one layer's."""
-    return key_numbers(config) + 3 * config.intermediate_size + 8 * config.hidden_size
+def sampler_bytes(config, size, slots, keys, length):
+    """What sampling takes beside weights, by part: keys of so many tokens, prompts, and logits."""
+    prompts = max(PREFILL, length)
+    # A prompt's keys are made and then copied; and there is what one layer makes of it.
+    of_prompt = key_numbers(config) + 3 * config.intermediate_size + 8 * config.hidden_size
+    return {
+        "keys": keys * key_numbers(config) * size,
+        "prompts": prompts * of_prompt * size,
+        "logits": slots * 3 * config.vocab_size * 4,  # three rows in fp32
+    }
 
 
 def key_numbers(config):

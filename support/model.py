@@ -9,7 +9,7 @@ weights, adapters, models split over devices.
 import functools
 import inspect
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ def load_model(source, device, offload="no"):
     Raises ModelError where it cannot be used.
     """
     model, tokenizer = read_model(source)
+    check_template(source, tokenizer)
     check_tokenizer(source, model, tokenizer)
     stop_ids = find_stop_ids(source, model, tokenizer)
     if offload == "no":
@@ -54,7 +55,7 @@ def read_model(source):
 
     Weights are fp32 from here on; model.file_dtype is the type that they came in, such as bfloat16.
     """
-    try:
+    with reading("load the model", source, "config.json, a tokenizer and model.safetensors"):
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if getattr(config, "is_encoder_decoder", False):
             raise ValueError("it is an encoder-decoder, and prompts need a decoder-only model")
@@ -70,15 +71,6 @@ def read_model(source):
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # a broken file can make the libraries raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason[:500].removesuffix(".")
-        raise ModelError(
-            f"cannot load the model {source!r}: {reason}. Give --model a preset, a hub id, or a "
-            "folder with config.json, a tokenizer and model.safetensors."
-        ) from None
     if found["missing_keys"]:
         raise ModelError(
             f"the weights of {source!r} are incomplete: {sorted(found['missing_keys'])[0]} is "
@@ -88,13 +80,49 @@ def read_model(source):
     return model, tokenizer
 
 
-def check_tokenizer(source, model, tokenizer):
-    """Raises ModelError for a tokenizer that no prompt can be made with, or not for this model."""
+@contextmanager
+def reading(what, source, needed):
+    """Around what reads a model's files: a ModelError that says what they must be, in a sentence.
+
+    A broken file can make the libraries raise anything.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500].removesuffix(".") or type(error).__name__
+        raise ModelError(
+            f"cannot {what} {source!r}: {reason}. Give --model a preset, a hub id, or a folder "
+            f"with {needed}."
+        ) from None
+
+
+def read_config(source):
+    """The transformers config of a folder or hub id; nothing else of it is read."""
+    with reading("read the config of", source, "config.json"):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+
+def read_tokenizer(source):
+    """The tokenizer of a folder or hub id, without its model."""
+    with reading("load the tokenizer of", source, "a tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    check_template(source, tokenizer)
+    return tokenizer
+
+
+def check_template(source, tokenizer):
+    """Raises ModelError for a tokenizer that no prompt can be made with."""
     if not tokenizer.chat_template:
         raise ModelError(
             f"the tokenizer of {source!r} has no chat template, so there is no prompt to append a "
             "thinking block to. Use an instruction-tuned model."
         )
+
+
+def check_tokenizer(source, model, tokenizer):
+    """Raises ModelError for a tokenizer that is not the model's."""
     largest = max(tokenizer.get_vocab().values(), default=0)  # there may be holes below it
     if max(len(tokenizer), largest + 1) > model.get_input_embeddings().num_embeddings:
         raise ModelError(
@@ -155,7 +183,7 @@ def check_projection(model):
 def find_context(config):
     """Tokens that the model has positions for, all of one kind."""
     context = getattr(config, "max_position_embeddings", None) or math.inf
-    return min(context, longest_alike(config)[0] or math.inf)
+    return min(context, longest_alike(config)[0])
 
 
 def room_for_budget(config):
@@ -165,7 +193,7 @@ def room_for_budget(config):
 
 
 def longest_alike(config):
-    """The length up to which positions are encoded alike, None if always; and by which method.
+    """The length up to which positions are encoded alike; and by which method, if not always.
 
     Beyond it, these encode *all* positions otherwise: a prompt's keys, cached before, would not fit
     those of the tokens after it, nor the trainer's.
@@ -177,7 +205,7 @@ def longest_alike(config):
             own = settings.get("original_max_position_embeddings")
             whole = getattr(config, "original_max_position_embeddings", None)
             return own or whole or config.max_position_embeddings, kind
-    return None, ""
+    return math.inf, ""
 
 
 def check_request(model, prompts, max_new_tokens, temperature):
@@ -189,15 +217,14 @@ def check_request(model, prompts, max_new_tokens, temperature):
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt is empty; it must have at least 1 token.")
     longest = max(map(len, prompts))
-    context = getattr(model.config, "max_position_embeddings", None)
-    asked = f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed"
-    if context and longest + max_new_tokens > context:
-        raise ValueError(f"{asked} the model's context of {context}; lower the budget.")
-    limit, kind = longest_alike(model.config)
-    if limit and longest + max_new_tokens > limit:
+    if longest + max_new_tokens > find_context(model.config):
+        limit, kind = longest_alike(model.config)
+        what = f"{limit}, beyond which the model encodes all positions otherwise ({kind})"
+        if not kind:
+            what = f"the model's context of {find_context(model.config)}"
         raise ValueError(
-            f"{asked} {limit}, beyond which the model encodes all positions otherwise ({kind}); "
-            "lower the budget."
+            f"a prompt of {longest} tokens and a budget of {max_new_tokens} exceed {what}; lower "
+            "the budget."
         )
     # Where the config lists no layer types, sliding_window decides.
     windows = getattr(model.config, "sliding_window", None)

@@ -1,10 +1,15 @@
-"""The optimizer in the host's memory: fp32 weights (masters) and Adam's moments lie there.
+"""Training with little memory: the optimizer on the host, and layers that run twice.
 
-The device holds a working copy of the weights, in bf16 or fp16 on a GPU, and in an update the sums
-of gradients, in fp32: 2 and 4 bytes a parameter instead of 16. Each micro-batch's gradient goes to
-its sum as soon as backward has made it, so nothing is ever added up in 16 bits; where the sums have
-no room, they lie on the host, too. Sampler and trainer compute with the same working copy, without
-autocast.
+    make_optimizer    AdamW, on the device or on the host
+    loss_scale        what the loss is to be multiplied with
+    take_step         what follows backward, in grpo.update
+    recompute_layers  has each layer keep its input alone, and run again in backward
+
+On the host lie fp32 weights (masters) and Adam's moments. The device holds a working copy of the
+weights, in bf16 or fp16 on a GPU, and in an update the sums of gradients, in fp32: 2 and 4 bytes a
+parameter instead of 16. Each micro-batch's gradient goes to its sum as soon as backward has made
+it, so nothing is ever added up in 16 bits; where the sums have no room, they lie on the host, too.
+Sampler and trainer compute with the same working copy, without autocast.
 
 fp16 has three bits more than bf16, so that more of a small step shows in the working copy, but a
 gradient of 1e-8 is 0 in it. So the loss is scaled up before backward, and the sums down again. A
@@ -12,15 +17,80 @@ gradient that overflows is not finite, and its update is left out as any such is
 lowered, in large steps, since a few updates in a row without success stop a run. It never grows:
 after one step too many there is still room for gradients of 1e-9.
 
-Left out: copies that overlap with backward, moments on a disk, several devices.
+Left out: copies that overlap with backward, moments on a disk, several devices; recomputing a part
+of the layers, activations that wait on the host.
 """
 
-from functools import partial
+import math
+from functools import cache, partial
 
 import torch
+from torch.utils.checkpoint import checkpoint
+
+from support import ranks
+from support.memory import memory_advice
 
 SCALE = 2.0**20  # of the loss in fp16, at first: for a million tokens, each of weight 1e-6
 LOWER = 2.0**-4
+
+
+@memory_advice("making the optimizer", "Use a smaller model.")
+def make_optimizer(model, device, config):
+    """AdamW, on the device or on the host; config: a run's options (lr, offload, dtype).
+
+    eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
+    another reason.
+    """
+    options = {"lr": config.lr, "weight_decay": 0.0}
+    if config.offload == "no":
+        return torch.optim.AdamW(model.parameters(), **options)
+    dtype = working_dtype(device, config.dtype)
+    sums = "cpu" if config.offload == "all" else device
+    return HostAdamW(model, device, dtype, sums, **options)
+
+
+def loss_scale(optimizer):
+    """What the loss is to be multiplied with before backward."""
+    return getattr(optimizer, "loss_scale", 1.0)
+
+
+def take_step(optimizer, loss, max_norm):
+    """Adds up the ranks' gradients, clips them to a common norm of max_norm at most, and steps.
+
+    Returns the norm before, and whether the step was taken: where that or the loss is not finite it
+    is not, and the scale of the loss is lowered. No gradient is left: the sampler has use for their
+    memory.
+    """
+    found = gradients(optimizer)
+    ranks.add_up(found)
+    norm = torch.nn.utils.get_total_norm(found)
+    for gradient in found:
+        gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    finite = math.isfinite(norm.item() + loss)
+    if finite:
+        optimizer.step()
+    elif loss_scale(optimizer) > 1:
+        optimizer.loss_scale *= LOWER
+    optimizer.zero_grad()
+    return norm.item(), finite
+
+
+def gradients(optimizer):
+    """The gradients of any optimizer's parameters in fp32, wherever they are added up: a list.
+
+    Of several ranks each has all, be it zeros, since another one may have them.
+    """
+    if isinstance(optimizer, HostAdamW):
+        return optimizer.gradients()
+    parameters = [p for p in optimizer.param_groups[0]["params"] if p.requires_grad]
+    for parameter in parameters if ranks.size() > 1 else []:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+# --------------------------------------------------------------------------------------------------
+# The optimizer on the host
 
 
 def working_dtype(device, dtype="auto"):
@@ -67,18 +137,23 @@ class HostAdamW(torch.optim.AdamW):
 
     def hand_over(self, index, weight):
         """Adds a weight's gradient to its sum, in fp32 and without the scale, and frees it."""
-        gradient = weight.grad if self.sums_device == weight.device else to_host(weight.grad)
+        here = self.sums_device.type == weight.device.type  # "cuda" is not "cuda:0"
+        gradient = weight.grad if here else to_host(weight.grad)
         weight.grad = None
-        if self.sums[index] is None:
-            self.sums[index] = torch.zeros_like(gradient, dtype=torch.float32)
-        self.sums[index].add_(gradient, alpha=1 / self.loss_scale)
+        self.sum_of(index).add_(gradient, alpha=1 / self.loss_scale)
 
-    def fill_sums(self):
-        """Zeros for the sums that are not there yet."""
-        for index, weight in enumerate(self.weights):
-            if self.sums[index] is None:
-                device = self.sums_device
-                self.sums[index] = torch.zeros_like(weight, dtype=torch.float32, device=device)
+    def sum_of(self, index):
+        """Where a weight's gradients are added up: zeros at first."""
+        if self.sums[index] is None:
+            like = self.weights[index]
+            zeros = torch.zeros_like(like, dtype=torch.float32, device=self.sums_device)
+            self.sums[index] = zeros
+        return self.sums[index]
+
+    def gradients(self):
+        if ranks.size() > 1:
+            return [self.sum_of(index) for index in range(len(self.sums))]
+        return [total for total in self.sums if total is not None]
 
     @torch.no_grad()
     def step(self):
@@ -102,28 +177,35 @@ def to_host(tensor):
     return there.copy_(tensor)
 
 
-def gradients(optimizer, all_of_them=False):
-    """The gradients of an optimizer's parameters in fp32, wherever they are added up: a list.
+# --------------------------------------------------------------------------------------------------
+# Layers that run twice
 
-    all_of_them: zeros for those that are not there, since another rank may have them.
+
+def recompute_layers(model):
+    """Has each decoder layer keep its input alone in an update, and run again in backward.
+
+    The gradient is the same, bit for bit, for a third more arithmetic. Raises ValueError where the
+    layers cannot be found. Pitfall: transformers' own switch is silently off under model.eval(),
+    which the update needs.
     """
-    if isinstance(optimizer, HostAdamW):
-        if all_of_them:
-            optimizer.fill_sums()
-        return [total for total in optimizer.sums if total is not None]
-    parameters = optimizer.param_groups[0]["params"]
-    for parameter in parameters:
-        if all_of_them and parameter.requires_grad and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+    layers = getattr(model.base_model, "layers", None)
+    if layers is None:
+        raise ValueError(
+            f"--recompute yes: {type(model).__name__} keeps its layers where they are not looked "
+            "for (base_model.layers). Give --recompute no."
+        )
+    for layer in layers:
+        layer.__class__ = recomputing(type(layer))  # no new forward of its own: that is a circle
 
 
-def loss_scale(optimizer):
-    """What the loss is to be multiplied with before backward."""
-    return optimizer.loss_scale if isinstance(optimizer, HostAdamW) else 1.0
+@cache
+def recomputing(kind):
+    """The class of layers that run as those of class `kind` do, and again in backward."""
 
+    def forward(self, *args, **kwargs):
+        plain = partial(kind.forward, self)
+        if not torch.is_grad_enabled():  # the sampler
+            return plain(*args, **kwargs)
+        return checkpoint(plain, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
-def lower_scale(optimizer):
-    """After an update that was not finite."""
-    if loss_scale(optimizer) > 1:
-        optimizer.loss_scale *= LOWER
+    return type(kind.__name__, (kind,), {"forward": forward})

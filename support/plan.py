@@ -10,27 +10,29 @@ arithmetic:
 
 From these follow the choices: the first with which it fits of (1) all on the device, (2) each layer
 computed again in backward, (3) the optimizer in the host's memory as well, (4) and gradients added
-up there. forecast.py puts it into words. Left out: the fragments that an allocator leaves (a tenth
-of the memory is kept free for them), several devices.
+up there. Hours are what bandwidth and arithmetic of a card allow, taking responses to be half of
+their budget. Left out: the fragments that an allocator leaves (a tenth of the memory is kept free
+for them), several devices, what a real run loses to launches, stragglers and grading.
+
+Here `config` is a run's options; the model's own is `sizes.config`.
 """
 
 import os
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig
 
 from support import ranks
-from support.cli import flag
-from support.config import find_settings
-from support.memory import FREE, PREFILL, logit_bytes, machine_memory
-from support.model import PROMPT, default_device, find_context, room_for_budget
-from support.offload import has_bf16
-from support.sizes import Sizes, measure_sizes
+from support.memory import FREE, key_numbers, keys_within, machine_memory, sampler_bytes
+from support.model import PROMPT, default_device, find_context
+from support.sizes import Sizes
 
 GB = 1e9
 LASTING = ("weights", "gradients", "optimizer")  # parts that do not depend on what is written
 CHUNK = 2**25  # logits at a time: logprobs.plan_chunks
+# Memory in GB: bandwidth in bytes/s, arithmetic in FLOP/s, of a card that has it.
+CARDS = {16: (0.32e12, 65e12), 24: (1.0e12, 165e12), 48: (0.86e12, 180e12), 80: (3.35e12, 990e12)}
+EFFICIENCY = 0.4  # of the arithmetic, in an update
 
 
 @dataclass
@@ -40,6 +42,11 @@ class Choice:
     name: str
     recompute: str  # yes or no
     offload: str  # no, yes or all, as --offload
+
+    @property
+    def size(self):
+        """Bytes of a weight: fp32 where it is trained itself, else those of a working copy."""
+        return 4 if self.offload == "no" else 2
 
     def is_allowed(self, config):
         """Whether the options say so, or leave it open."""
@@ -63,94 +70,80 @@ CHOICES = (
 # Arithmetic
 
 
-def weight_bytes(choice):
-    """Bytes of a weight: fp32 where it is trained itself, else those of a working copy."""
-    return 4 if choice.offload == "no" else 2
-
-
-def update_bytes(sizes, choice, tokens, on_gpu):
-    """What an update of one micro-batch takes on the device, by part."""
-    n = sizes.parameters
-    size = weight_bytes(choice)
-    autocast = on_gpu and size == 4
-    layer, rest = sizes.kept[size, autocast]
-    kept = sizes.layers * layer
-    if (
-        choice.recompute == "yes"
-    ):  # the input of each layer, and all of the one that is computed again
-        kept = sizes.layers * sizes.hidden * size + layer
-    parts = {"weights": n * size}
-    if choice.offload == "no":
-        parts |= {"gradients": n * 4, "optimizer": n * 8}
-    else:  # the largest is the embeddings'
-        parts["a gradient"] = sizes.vocabulary * sizes.hidden * size
-    if choice.offload == "yes":
-        parts["gradients"] = n * 4
-    if autocast:
-        parts["weights in bf16"] = n * 2  # which autocast keeps until the update is over
-    parts["kept for backward"] = tokens * (kept + rest)
-    chunk = min(tokens, max(16, CHUNK // sizes.vocabulary)) * sizes.vocabulary
-    # Logits and their gradient; the last states, their gradient, and both in fp32.
-    parts["logits"] = 8 * chunk + 12 * tokens * sizes.hidden
-    if choice.offload != "no":  # the head's gradient, in fp32; else it is among the gradients
-        parts["logits"] += 4 * sizes.vocabulary * sizes.hidden
-    return parts
-
-
-def sampling_bytes(sizes, choice, slots, keys, length, on_gpu):
-    """What sampling takes on the device, by part; gradients are freed before.
-
-    slots: responses at once, keys: tokens of all of them, length: of the longest.
-    """
-    n = sizes.parameters
-    size = weight_bytes(choice)
-    parts = {"weights": n * size}
-    if choice.offload == "no":
-        parts["optimizer"] = n * 8
-    if on_gpu and size == 4:
-        parts["weights in bf16"] = n * 2
-    parts["keys"] = keys * sizes.keys * size
-    parts["prompts"] = max(PREFILL, length) * sizes.prompt * size
-    parts["logits"] = slots * logit_bytes(sizes.vocabulary)
-    return parts
-
-
-def host_bytes(sizes, choice):
-    """fp32 weights, two moments, and perhaps the sums of gradients."""
-    n = sizes.parameters
-    parts = {"weights": n * 4, "moments": n * 8, "gradients": n * 4}
-    kept = {"no": 0, "yes": 2, "all": 3}[choice.offload]
-    return dict(list(parts.items())[:kept])
-
-
-def most_keys(sizes, choice, slots, length, memory, on_gpu):
-    """Of how many tokens there is room for keys; no more than all slots need at full length."""
-    empty = sum(sampling_bytes(sizes, choice, slots, 0, length, on_gpu).values())
-    room = max(0, memory * (1 - FREE) - empty)
-    return min(slots * length, int(room / (sizes.keys * weight_bytes(choice))))
-
-
 @dataclass
 class Plan:
+    """What a run takes that trains in one way."""
+
     sizes: Sizes
     choice: Choice
     tokens: int  # of the largest micro-batch
     length: int  # of the longest prompt with its response
     slots: int  # responses that are written at once, if they are short
-    keys: int  # tokens of all responses that are written at once
     memory: float  # of the device, in bytes
     on_gpu: bool
 
     def updating(self):
-        return update_bytes(self.sizes, self.choice, self.tokens, self.on_gpu)
+        """What an update of one micro-batch takes on the device, in bytes, by part."""
+        n = self.sizes.parameters
+        size = self.choice.size
+        vocabulary = self.sizes.config.vocab_size
+        hidden = self.sizes.config.hidden_size
+        layers = self.sizes.config.num_hidden_layers
+        autocast = self.on_gpu and size == 4
+        layer, rest = self.sizes.kept(size, autocast)
+        kept = layers * layer
+        if self.choice.recompute == "yes":
+            # The input of each layer, and all of the one that is computed again.
+            kept = layers * hidden * size + layer
+        parts = {"weights": n * size}
+        if self.choice.offload == "no":
+            parts |= {"gradients": n * 4, "optimizer": n * 8}
+        else:  # the largest is the embeddings'
+            parts["a gradient"] = vocabulary * hidden * size
+        if self.choice.offload == "yes":
+            parts["gradients"] = n * 4
+        if autocast:
+            parts["weights in bf16"] = n * 2  # which autocast keeps until the update is over
+        parts["kept for backward"] = self.tokens * (kept + rest)
+        chunk = min(self.tokens, max(16, CHUNK // vocabulary)) * vocabulary
+        # Logits and their gradient; the last states, their gradient, and both in fp32.
+        parts["logits"] = 8 * chunk + 12 * self.tokens * hidden
+        if self.choice.offload != "no":  # the head's gradient, in fp32; else it is among the others
+            parts["logits"] += 4 * vocabulary * hidden
+        return parts
 
     def sampling(self):
-        sizes = (self.slots, self.keys, self.length)
-        return sampling_bytes(self.sizes, self.choice, *sizes, self.on_gpu)
+        """What sampling takes on the device, in bytes, by part; gradients are freed before."""
+        sizes = (self.choice.size, self.slots, self.keys(), self.length)
+        return self.resting() | sampler_bytes(self.sizes.config, *sizes)
+
+    def resting(self):
+        """What is on the device while nothing runs."""
+        n = self.sizes.parameters
+        parts = {"weights": n * self.choice.size}
+        if self.choice.offload == "no":
+            parts["optimizer"] = n * 8
+        if self.on_gpu and self.choice.size == 4:
+            parts["weights in bf16"] = n * 2
+        return parts
+
+    def host(self):
+        """fp32 weights, two moments, and perhaps the sums of gradients."""
+        n = self.sizes.parameters
+        parts = {"weights": n * 4, "moments": n * 8, "gradients": n * 4}
+        kept = {"no": 0, "yes": 2, "all": 3}[self.choice.offload]
+        return dict(list(parts.items())[:kept])
+
+    def keys(self):
+        """Tokens of all responses at once; no more than all slots need at full length."""
+        room = self.memory * (1 - FREE) - sum(self.resting().values())
+        sizes = (self.choice.size, self.slots, self.length)
+        fitting = max(0, keys_within(room, self.sizes.config, *sizes))
+        return min(self.slots * self.length, int(fitting))
 
     def longest_at_once(self):
         """How many responses of the largest budget are written at once."""
-        return self.keys // self.length
+        return self.keys() // self.length
 
     def fits(self):
         parts = self.updating()
@@ -158,27 +151,37 @@ class Plan:
             return sum(parts[name] for name in LASTING if name in parts) <= self.memory
         return sum(parts.values()) <= self.memory * (1 - FREE) and self.longest_at_once() > 0
 
+    def advice(self):
+        """What would make it fit."""
+        if (self.choice.recompute, self.choice.offload) != ("yes", "all"):
+            return "give --recompute yes --offload all, or leave them out."
+        if not self.longest_at_once():
+            return "not even one response does; lower --full-budget, or use a smaller model."
+        return "lower --budgets or --micro-tokens, or use a smaller model."
+
 
 def make_plan(sizes, config, memory, on_gpu=True):
     """The first choice with which a group fits into `memory` bytes, half written: a Plan.
 
     Where none has room for them, the one that has most.
     """
-    budgets = config.stage_budgets()
-    length = min(PROMPT + max(*budgets, config.full_budget), sizes.context)
+    length = min(
+        PROMPT + max(*config.stage_budgets(), config.full_budget), find_context(sizes.config)
+    )
     # A micro-batch has one response at least, and no more than there are.
     one = PROMPT + max(trained_budgets(config))
     tokens = min(max(config.micro_tokens, one), config.prompts * config.group * one)
-    plans = []
-    for choice in filter(lambda choice: choice.is_allowed(config), CHOICES):
-        keys = most_keys(sizes, choice, config.slots, length, memory, on_gpu)
-        plans.append(Plan(sizes, choice, tokens, length, config.slots, keys, memory, on_gpu))
+    plans = [
+        Plan(sizes, choice, tokens, length, config.slots, memory, on_gpu)
+        for choice in CHOICES
+        if choice.is_allowed(config)
+    ]
     fitting = [plan for plan in plans if plan.fits()]
     if not fitting:  # the nearest
         return min(plans, key=lambda plan: sum(plan.updating().values()))
     # One response at a time would fit, too, and take for ever.
-    quick = [plan for plan in fitting if plan.keys >= config.group * plan.length / 2]
-    return quick[0] if quick else max(fitting, key=lambda plan: plan.keys)
+    quick = [plan for plan in fitting if plan.keys() >= config.group * plan.length / 2]
+    return quick[0] if quick else max(fitting, key=Plan.keys)
 
 
 def trained_budgets(config):
@@ -194,54 +197,109 @@ def find_memory(device):
     return machine_memory()
 
 
-def read_config(source):
-    """The transformers config of a folder or hub id; nothing else of it is read."""
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # a broken file can make the library raise anything
-        reason = " ".join(str(error).split())[:300].removesuffix(".")
-        raise ValueError(
-            f"cannot read the config of {source!r}: {reason}. Give --model a preset, a hub id, or "
-            "a folder with config.json."
-        ) from None
+def step_hours(plan, requests, budget, trained=True):
+    """Hours for so many responses of a budget, half of it used: sampled, and trained on."""
+    card = min(CARDS, key=lambda size: abs(size - plan.memory / GB))
+    bandwidth, arithmetic = CARDS[card]
+    parameters = plan.sizes.parameters
+    tokens = requests * budget / 2
+    length = PROMPT + budget / 4  # of a response that is being written, in the mean
+    rows = max(1, min(plan.slots, requests, plan.keys() / length))
+    keys = rows * length * key_numbers(plan.sizes.config) * plan.choice.size
+    seconds = tokens / rows * (parameters * 2 + keys) / bandwidth
+    if trained:
+        passes = 8 if plan.choice.recompute == "yes" else 6
+        flops = passes * parameters * (tokens + requests * PROMPT)
+        seconds += flops / (EFFICIENCY * arithmetic)
+    return seconds / 3600
+
+
+def step_flops(parameters, config, budget):
+    """FLOPs of a step whose responses all have the whole budget, counted as tfpi.count_flops does.
+
+    2 a weight and token sampled, a prompt once a group; 6 a weight and token trained.
+    """
+    responses = config.prompts * config.group * budget
+    prompts = config.prompts * PROMPT
+    return parameters * (2 * (responses + prompts) + 6 * (responses + config.group * prompts))
 
 
 # --------------------------------------------------------------------------------------------------
-# What a run does with it
+# In words
 
 
-def advice(plan):
-    """What would make the plan fit."""
-    if (plan.choice.recompute, plan.choice.offload) != ("yes", "all"):
-        return "give --recompute yes --offload all, or leave them out."
-    if not plan.longest_at_once():
-        return "not even one response does; lower --full-budget, or use a smaller model."
-    return "lower --budgets or --micro-tokens, or use a smaller model."
-
-
-def settle_memory(config, model):
-    """Puts what the plan of a model's config chooses in the place of `auto`; the plan.
-
-    A CPU has one memory for all, so that there is nothing to choose. Raises ValueError for what
-    there is no memory for.
-    """
-    device = torch.device(config.device or default_device())
-    on_gpu = device.type == "cuda"
-    if on_gpu and config.dtype == "auto" and not has_bf16():
-        config.dtype = "fp16"
-    if not on_gpu:
-        config.recompute = config.recompute.replace("auto", "no")
-        own = "no" if config.dtype == "auto" else "yes"
-        config.offload = config.offload.replace("auto", own)
-    plan = make_plan(measure_sizes(model), config, find_memory(device), on_gpu)
+def describe_plan(plan, config):
+    """The plan as lines."""
+    parameters = plan.sizes.parameters
+    billions = f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"
+    lines = [
+        f"{config.model}: {billions} parameters, {plan.sizes.config.num_hidden_layers} layers; a "
+        f"device of {plan.memory / GB:.0f} GB",
+        f"  choice: {plan.choice.name}; computes in {describe_type(plan, config)}",
+        *describe_memory(plan),
+    ]
     if not plan.fits():
-        raise ValueError(
-            f"the run does not fit into {plan.memory / GB:.0f} GB: {advice(plan)} --plan says "
-            "what it needs."
+        return [*lines, f"  it does not fit: {plan.advice()}"]
+    return lines + describe_times(plan, config) if plan.on_gpu else lines
+
+
+def describe_type(plan, config):
+    """What the model computes in, and why."""
+    if plan.choice.offload == "no":
+        return "bf16, under autocast, with weights in fp32" if plan.on_gpu else "fp32"
+    if config.dtype == "fp16":
+        return "fp16, with a scaled loss, since it was asked for or the card has no bf16"
+    copied = plan.on_gpu or config.dtype == "bf16"
+    return "bf16, a copy of the fp32 weights" if copied else "fp32"
+
+
+def describe_memory(plan):
+    """The two moments at which most is needed."""
+    lines = [
+        f"  sampling: {write_parts(plan.sampling())}; keys of {plan.keys()} tokens: "
+        f"{plan.longest_at_once()} responses at once of {plan.length}, of shorter ones up to "
+        f"{plan.slots}",
+        f"  updating: {write_parts(plan.updating())}, {plan.tokens} tokens at once",
+    ]
+    return [*lines, f"  host: {write_parts(plan.host())}"] if plan.host() else lines
+
+
+def describe_times(plan, config):
+    lines = []
+    requests = config.prompts * config.group
+    steps = config.steps or config.stage_steps
+    for budget in trained_budgets(config):
+        hours = step_hours(plan, requests, budget)
+        flops = step_flops(plan.sizes.parameters, config, budget)
+        lines.append(
+            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens and "
+            f"{flops / 1e15:.1f} PFLOP, at best {hours:.2f} h; a stage of {steps} steps "
+            f"{hours * steps:.0f} h"
         )
-    config.recompute = plan.choice.recompute
-    config.offload = plan.choice.offload
-    return plan
+    measured = config.eval_problems * config.eval_samples
+    hours = step_hours(plan, measured, config.full_budget, trained=False)
+    lines.append(f"  an evaluation with thinking: {measured} responses, at best {hours:.1f} h")
+    return lines
+
+
+def describe_start(plan, config):
+    """The plan in a line; on a GPU in more."""
+    most = max(sum(plan.sampling().values()), sum(plan.updating().values()))
+    line = f"memory, by the plan: at most {most / GB:.1f} of {plan.memory / GB:.0f} GB"
+    if not plan.on_gpu:
+        return [f"{line} for each of {config.ranks} ranks of {config.threads} thread(s)"]
+    return [f"{line}; {plan.choice.name}", *(more.strip() for more in describe_memory(plan))]
+
+
+def write_parts(parts):
+    total = sum(parts.values())
+    unit, name_of_unit = (GB, "GB") if total >= GB else (1e6, "MB")
+    named = ", ".join(f"{name} {value / unit:.1f}" for name, value in parts.items())
+    return f"{total / unit:.1f} {name_of_unit} ({named})"
+
+
+# --------------------------------------------------------------------------------------------------
+# Ranks: how many fit
 
 
 def settle_ranks(options, needed):
@@ -274,32 +332,3 @@ def share_work(model, options, command):
     ranks.join()
     model.to(ranks.own_device(options.device or default_device()))
     ranks.check_alike(model)
-
-
-def fit_budgets(config, given, model):
-    """Lowers budgets that nobody chose, in proportion, to the model's context; says so, or "".
-
-    given: the options that the user gave, beside which a preset's are chosen, too; model: the
-    model's config. Raises ValueError, naming the option, for a chosen budget beyond the context.
-    """
-    given = find_settings(config.model) | given
-    room = room_for_budget(model)
-    budgets = config.stage_budgets()
-    for name, value in (("full_budget", config.full_budget), ("budgets", max(budgets))):
-        if name in given and value >= find_context(model):
-            raise ValueError(
-                f"{flag(name)} {given[name]} is beyond the model's context of "
-                f"{find_context(model)} tokens. Give at most {room}, or leave it out."
-            )
-    largest = max(config.full_budget, *budgets)
-    if largest <= room or {"budgets", "full_budget"} <= given.keys():
-        return ""
-    if "full_budget" not in given:
-        config.full_budget = min(config.full_budget, room)
-    if "budgets" not in given:
-        lower = [max(1, budget * room // largest) for budget in budgets]
-        config.budgets = ",".join(map(str, lower))
-    return (
-        f"the model's context has room for {room} tokens beside a prompt, so the stages have "
-        f"budgets of {config.budgets}, and evaluations {config.full_budget}."
-    )

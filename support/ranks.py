@@ -31,10 +31,10 @@ import threading
 import time
 from array import array
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -51,15 +51,8 @@ THREADS = torch.get_num_threads()  # before anybody changes it: cores, or OMP_NU
 started = []  # the other ranks' processes, in rank 0
 
 
-@dataclass
-class Place:
-    """Who this process is, in the group that it has joined."""
-
-    rank: int = 0
-    size: int = 1
-
-
-place = Place()  # not torch's own record: another program may have a group for other work
+# Who this process is; not torch's own record: another program may have a group for other work.
+place = SimpleNamespace(rank=0, size=1)
 
 
 def cores():

@@ -30,10 +30,8 @@ from tqdm import tqdm
 
 from support import ranks
 from support.disk import append_line, flush, put, remove, to_json, write_manifest
-from support.memory import memory_advice
 from support.model import default_device, is_finite, load_model
-from support.offload import HostAdamW, loss_scale, working_dtype
-from support.recompute import recomputed_layers
+from support.offload import loss_scale, make_optimizer, recompute_layers
 from support.report import find_delay, find_trouble, format_sample, nothing_right, step_line
 from support.samples import write_samples
 from support.terminal import say_above
@@ -87,7 +85,8 @@ class Run:
         self.state = state or State()
         device = config.device or default_device()
         self.model, self.tokenizer, self.stop_ids = load_model(source, device, config.offload)
-        recomputed_layers(self.model, config.recompute)  # or refused now, before any rollout
+        if config.recompute == "yes":
+            recompute_layers(self.model)
         self.state.dtype = self.state.dtype or self.model.file_dtype
         self.optimizer = make_optimizer(self.model, device, config)
         self.data = data  # as it came
@@ -236,21 +235,6 @@ class Run:
         save_optimizer(self, folder / "optimizer.safetensors")
         (folder / "state.json").write_bytes(to_json(asdict(self.state)))
         write_manifest(folder)
-
-
-@memory_advice("making the optimizer", "Use a smaller model.")
-def make_optimizer(model, device, config):
-    """AdamW, on the device or on the host.
-
-    eps and betas are PyTorch's; no weight decay: RL moves little, and nothing should move for
-    another reason.
-    """
-    options = {"lr": config.lr, "weight_decay": 0.0}
-    if config.offload != "no":
-        dtype = working_dtype(device, config.dtype)
-        sums = "cpu" if config.offload == "all" else device
-        return HostAdamW(model, device, dtype, sums, **options)
-    return torch.optim.AdamW(model.parameters(), **options)
 
 
 def save_model(run, folder, dtype="float32"):

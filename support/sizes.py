@@ -1,4 +1,4 @@
-"""The sizes of a model, and what its backward keeps, counted without weights or memory.
+"""The parameters of a model, and what its backward keeps, counted without weights or memory.
 
 Two models of the real widths, of one layer and of two, run once as fake tensors, which have shapes
 and nothing in them; their difference is a layer. So any decoder is counted as it is, and no formula
@@ -6,30 +6,25 @@ is guessed. Left out: what an attention kernel needs while it runs.
 """
 
 import copy
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
+from typing import Callable
 
 import torch
 import transformers
 from torch._subclasses.fake_tensor import FakeTensorMode
-
-from support.memory import key_numbers, prompt_numbers
 
 
 @dataclass
 class Sizes:
     """What is counted of a model."""
 
+    config: object  # transformers'
     parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
-    keys: int  # numbers of a token's keys and values, in all layers
-    prompt: int  # numbers of a prompt's token, as it runs
-    context: float  # tokens that the model has positions for
-    # {(bytes a weight, autocast): (bytes a token that a layer keeps, that all else does)}
-    kept: dict
+    # (bytes a weight, autocast) -> bytes a token that a layer keeps, and that all else does;
+    # counted when they are first asked for
+    kept: Callable
 
 
 measured = {}  # config as JSON -> Sizes, since counting takes half a second
@@ -39,50 +34,29 @@ def measure_sizes(config):
     """Sizes of a model from its transformers config, without its weights."""
     key = config.to_json_string(use_diff=False)
     if key not in measured:
-        measured[key] = count_sizes(config)
+        one, two = (run_layers(config, layers, 1)[1] for layers in (1, 2))
+        parameters = one + (config.num_hidden_layers - 1) * (two - one)
+        kept = cache(partial(count_kept, config))
+        measured[key] = Sizes(config, parameters, kept)
     return measured[key]
 
 
-class Kept(dict):
-    """What is kept, by (bytes a weight, autocast): counted when it is first asked for."""
+def count_kept(config, size, autocast):
+    """Bytes a token that a layer keeps for backward, and that all else does."""
 
-    def __init__(self, config):
-        self.config = config
+    def of_layers(layers):
+        # The difference of two lengths, since some is kept whatever the length: weights that
+        # autocast made bf16.
+        short, long = (run_layers(config, layers, n, size, autocast)[0] for n in (256, 512))
+        return (long - short) / 256
 
-    def __missing__(self, way):
-        one, _ = count(self.config, 1, *way)
-        two, _ = count(self.config, 2, *way)
-        self[way] = (two - one, one - (two - one))
-        return self[way]
-
-
-def count_sizes(config):
-    _, weights = count_kept(config, 1, 4, False, 1)
-    _, more = count_kept(config, 2, 4, False, 1)
-    layer = more - weights
-    layers = config.num_hidden_layers
-    return Sizes(
-        parameters=weights + (layers - 1) * layer,
-        layers=layers,
-        hidden=config.hidden_size,
-        vocabulary=config.vocab_size,
-        context=getattr(config, "max_position_embeddings", None) or math.inf,
-        keys=key_numbers(config),
-        prompt=prompt_numbers(config),
-        kept=Kept(config),
-    )
+    one = of_layers(1)
+    layer = of_layers(2) - one
+    return layer, one - layer
 
 
-def count(config, layers, size, autocast):
-    """Bytes a token that are kept for backward by a model of so many layers; its parameters."""
-    # The difference of two lengths, since some is kept whatever the length: weights that autocast
-    # made bf16.
-    short, parameters = count_kept(config, layers, size, autocast, 256)
-    long, _ = count_kept(config, layers, size, autocast, 512)
-    return (long - short) / 256, parameters
-
-
-def count_kept(config, layers, size, autocast, tokens):
+def run_layers(config, layers, tokens, size=4, autocast=False):
+    """Bytes that a model of so many layers keeps of so many tokens, and its parameters."""
     config = copy.deepcopy(config)
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):

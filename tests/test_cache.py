@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cache import PAGE, PagePool, fit_pages
-from support.attention import attend_pages, product
+from cache import PAGE, PagePool, attend_pages, fit_pages, product
 
 ROWS, LENGTH = 6, 5 * PAGE
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BartConfig, BartForCa
 
 import tfpi
 from rollout import generate
-from support.model import ModelError, load_model, longest_alike
+from support.model import ModelError, find_context, load_model
 
 LONGROPE = {
     "rope_type": "longrope",
@@ -50,21 +50,15 @@ def test_up_to_that_length_the_model_is_used():
 
 
 @pytest.mark.parametrize(
-    "rope, limit",
-    [
-        ({"rope_type": "default"}, None),
-        ({"rope_type": "yarn", "original_max_position_embeddings": 24}, None),
-        ({"rope_type": "llama3", "original_max_position_embeddings": 24}, None),
-        ({"rope_type": "dynamic"}, 128),
-        ({"rope_type": "longrope", "original_max_position_embeddings": 24}, 24),
-        ({"full_attention": {"rope_type": "dynamic"}}, 128),
-    ],
+    "kind, context",
+    [("default", 128), ("yarn", 128), ("llama3", 128), ("dynamic", 24), ("longrope", 24)],
 )
-def test_which_ways_to_encode_positions_depend_on_the_length(rope, limit):
+def test_which_ways_to_encode_positions_depend_on_the_length(kind, context):
     """yarn and llama3 scale once and for all; a config may have settings for each kind of layer."""
     config = tiny_model().config
-    config.rope_parameters = rope
-    assert longest_alike(config)[0] == limit
+    rope = {"rope_type": kind, "original_max_position_embeddings": 24}
+    for config.rope_parameters in (rope, {"full_attention": rope}):
+        assert find_context(config) == context
 
 
 def test_an_encoder_decoder_is_refused_in_one_sentence(small, tmp_path):

@@ -1,7 +1,7 @@
-"""The optimizer on the host (support/offload.py), tried on a CPU.
+"""Training with little memory (support/offload.py), tried on a CPU.
 
-Against torch's own AdamW on the model itself, bit for bit; and with a working copy in bf16, as a
-GPU has it.
+The optimizer on the host against torch's own AdamW on the model itself, bit for bit; and with a
+working copy in bf16, as a GPU has it. Layers that run twice against plain ones, bit for bit.
 """
 
 import json
@@ -15,9 +15,11 @@ from transformers import AutoModelForCausalLM
 
 import tfpi
 from grpo import accumulate_gradient, update
-from logprobs import token_logprobs
+from logprobs import FirstKeys, token_logprobs
+from rollout import generate
 from support.config import Config
-from support.offload import HostAdamW, gradients, working_dtype
+from support.model import forward_hidden
+from support.offload import HostAdamW, gradients, recompute_layers, recomputing, working_dtype
 from support.report import describe
 
 BF16 = torch.bfloat16
@@ -31,8 +33,18 @@ def rollouts():
     return made
 
 
+def offload(dtype, model=None, **options):
+    """A model, tiny without one, and its optimizer on the host."""
+    model = model or tiny_model()
+    return model, HostAdamW(model, "cpu", dtype, **{"lr": 1e-3, "weight_decay": 0.0} | options)
+
+
 def masters(optimizer):
     return optimizer.param_groups[0]["params"]
+
+
+def flat(tensors):
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 # --------------------------------------------------------------------------------------------------
@@ -45,22 +57,21 @@ def test_it_is_torchs_own_adamw_bit_for_bit(tied):
     results = []
     for offloaded in (False, True):
         model = tiny_model(tie_word_embeddings=tied)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
         if offloaded:
-            optimizer = HostAdamW(model, "cpu", torch.float32, lr=1e-3, weight_decay=0.0)
-        else:
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+            model, optimizer = offload(torch.float32, model)
         config = Config(minibatches=2, micro_tokens=8)
         metrics = [update(model, optimizer, rollouts(), config) for _ in range(3)]
-        results.append((flat_weights(model), metrics))
-    assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1]
-    assert results[0][1][0]["grad_norm"] > 1
+        results.append((flat_weights(model), [[m["loss"], m["grad_norm"]] for m in metrics]))
+    (weights, metrics), (others, theirs) = results
+    assert torch.equal(weights, others) and metrics == theirs and metrics[0][1] > 1
 
 
 def test_masters_keep_what_bf16_loses():
     """An lr of 1e-6: a hundred steps move a weight of 1 by 1e-4, which bf16 does not know."""
-    model = torch.nn.Linear(4, 1, bias=False)
+    model, optimizer = offload(BF16, torch.nn.Linear(4, 1, bias=False), lr=1e-6)
     torch.nn.init.ones_(model.weight)
-    optimizer = HostAdamW(model, "cpu", BF16, lr=1e-6, weight_decay=0.0)
+    torch.nn.init.ones_(masters(optimizer)[0])
     plain = torch.nn.Parameter(torch.ones(1, 4, dtype=BF16))
     other = torch.optim.AdamW([plain], lr=1e-6, weight_decay=0.0)
     for _ in range(100):
@@ -77,13 +88,12 @@ def test_masters_keep_what_bf16_loses():
 
 def test_the_device_holds_the_working_copy_and_nothing_else():
     """But for sums of gradients; rotary frequencies stay fp32, or positions would be wrong."""
-    model = tiny_model()
-    before = flat_weights(model)
-    frequencies = model.model.rotary_emb.inv_freq.clone()
-    optimizer = HostAdamW(model, "cpu", BF16, lr=1e-3, weight_decay=0.0)
+    before = flat_weights(tiny_model())
+    frequencies = tiny_model().model.rotary_emb.inv_freq
+    model, optimizer = offload(BF16)
     assert {p.dtype for p in model.parameters()} == {BF16}
     assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
-    assert torch.equal(torch.cat([m.flatten() for m in masters(optimizer)]), before)
+    assert torch.equal(flat(masters(optimizer)), before)
     accumulate_gradient(model, rollouts(), Config(micro_tokens=8), budget=20)
     assert all(p.grad is None for p in model.parameters())
     assert {total.dtype for total in gradients(optimizer)} == {torch.float32}
@@ -93,14 +103,11 @@ def test_the_device_holds_the_working_copy_and_nothing_else():
 
 def test_micro_batches_are_summed_in_fp32():
     """In bf16, small gradients would be lost in the sum of many."""
-    model = tiny_model()
-    optimizer = HostAdamW(model, "cpu", BF16, lr=1e-3, weight_decay=0.0)
-    weight = model.lm_head.weight
-    master = masters(optimizer)[-1]
+    model, optimizer = offload(BF16)
     for gradient in [1.0] + 200 * [1e-3]:
-        (weight * gradient).sum().backward()
+        (model.lm_head.weight * gradient).sum().backward()
     [total] = gradients(optimizer)
-    assert total.shape == master.shape
+    assert total.shape == masters(optimizer)[-1].shape
     torch.testing.assert_close(total.mean().item(), 1.2, atol=1e-3, rtol=0)
 
 
@@ -109,7 +116,7 @@ def test_an_update_leaves_no_gradient_behind():
     model = tiny_model()
     update(model, torch.optim.AdamW(model.parameters()), rollouts(), Config())
     assert all(p.grad is None for p in model.parameters())
-    optimizer = HostAdamW(model, "cpu", BF16, lr=1e-3)
+    model, optimizer = offload(BF16)
     update(model, optimizer, rollouts(), Config())
     assert all(p.grad is None for p in [*model.parameters(), *masters(optimizer)])
     assert not gradients(optimizer)
@@ -119,8 +126,7 @@ def test_an_update_leaves_no_gradient_behind():
 def test_gradients_are_added_up_where_they_are_to_be(sums, where, monkeypatch):
     """On the device, or on the host where the device has no room."""
     monkeypatch.setattr("support.offload.to_host", lambda tensor: tensor.to(where))
-    model = torch.nn.Linear(4, 1, bias=False)
-    optimizer = HostAdamW(model, "cpu", BF16, sums, lr=1e-6)
+    model, optimizer = offload(BF16, torch.nn.Linear(4, 1, bias=False), sums=sums)
     model(torch.ones(1, 4, dtype=BF16)).sum().backward()
     [total] = gradients(optimizer)
     assert total.device.type == where and total.dtype == torch.float32
@@ -130,15 +136,13 @@ def test_gradients_are_added_up_where_they_are_to_be(sums, where, monkeypatch):
 # fp16
 
 
-def gradients_of(dtype, scale=None, tokens_weight=1e-9):
-    """The fp32 sums that one micro-batch leaves, of a loss whose tokens have tiny weights."""
-    model = tiny_model()
-    optimizer = HostAdamW(model, "cpu", dtype, lr=1e-3)
+def gradients_of(dtype, scale=None):
+    """The fp32 sums that one micro-batch leaves, of a loss whose tokens have weights of 1e-9."""
+    model, optimizer = offload(dtype)
     optimizer.loss_scale = scale or optimizer.loss_scale
     config = Config(micro_tokens=999, normalizer="dr_grpo")
-    scale = optimizer.loss_scale
-    accumulate_gradient(model, rollouts(), config, budget=1 / tokens_weight, scale=scale)
-    return torch.cat([total.flatten() for total in gradients(optimizer)])
+    accumulate_gradient(model, rollouts(), config, budget=1e9, scale=optimizer.loss_scale)
+    return flat(gradients(optimizer))
 
 
 def test_scaled_gradients_in_fp16_are_those_in_fp32():
@@ -166,15 +170,13 @@ def test_probabilities_of_a_large_vocabulary_do_not_overflow_fp16():
 
 
 def test_an_overflow_lowers_the_scale_and_leaves_the_update_out():
-    model = tiny_model()
-    optimizer = HostAdamW(model, "cpu", torch.float16, lr=1e-3, weight_decay=0.0)
+    model, optimizer = offload(torch.float16)
     optimizer.loss_scale = 2.0**40
     before = flat_weights(model)
     metrics = update(model, optimizer, rollouts(), Config())
     assert metrics["skipped"] == 1 and torch.equal(flat_weights(model), before)
     assert optimizer.loss_scale == 2.0**36
-    while optimizer.loss_scale > 2.0**12:
-        optimizer.loss_scale /= 2
+    optimizer.loss_scale = 2.0**12
     metrics = update(model, optimizer, rollouts(), Config())
     assert metrics["updates"] == 1 and optimizer.loss_scale == 2.0**12
     assert not torch.equal(flat_weights(model), before)
@@ -184,8 +186,7 @@ def test_the_metrics_are_those_without_a_scale():
     """Loss and gradient norm mean the same, whatever was multiplied on the way."""
     found = []
     for dtype, scale in ((torch.float32, 1.0), (torch.float16, 2.0**10)):
-        model = tiny_model()
-        optimizer = HostAdamW(model, "cpu", dtype, lr=1e-3)
+        model, optimizer = offload(dtype)
         optimizer.loss_scale = scale
         found.append(update(model, optimizer, rollouts(), Config()))
     for name in ("loss", "grad_norm"):
@@ -205,6 +206,101 @@ def test_the_metrics_are_those_without_a_scale():
 def test_the_type_of_the_working_copy(device, dtype, native, expected, monkeypatch):
     monkeypatch.setattr("support.offload.has_bf16", lambda: native)
     assert working_dtype(device, dtype) == expected
+
+
+# --------------------------------------------------------------------------------------------------
+# Layers that run twice
+
+# Three prompts with four responses each, of one to six tokens; two micro-batches or more.
+GROUPED = [
+    sequence(prompt, [6 + i, 7, 2, 5, 9, 11][: 1 + (5 * i) % 6])
+    for prompt in ([5, 6, 7, 8, 9, 10], [4, 0, 9], [21] * 9)
+    for i in range(4)
+]
+for i, rollout in enumerate(GROUPED):
+    rollout.advantage = (-1.0) ** i * (1 + i % 3)
+SHARED = Config(micro_tokens=30)
+ONE_BY_ONE = Config(micro_tokens=20)  # which has no room for all prompts
+
+
+def twice(model):
+    recompute_layers(model)
+    return model
+
+
+def gradients_in(model, config, bf16=False):
+    """Of one minibatch, all parameters'; and whether prompts were shared."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        metrics = accumulate_gradient(model, GROUPED, config, budget=20)
+    return [p.grad for p in model.parameters()], metrics["shared_prompts"]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("config, shares", [(SHARED, 1), (ONE_BY_ONE, 0)])
+@pytest.mark.parametrize("family", ["Qwen3", "Llama", "Qwen2"])
+def test_layers_that_run_twice_give_the_same_gradient(family, config, shares, bf16):
+    """Under eval(), and with a cache: a layer that runs again must not find its own keys there."""
+    plain, shared = gradients_in(tiny_model(family), config, bf16)
+    again, _ = gradients_in(twice(tiny_model(family)), config, bf16)
+    assert shared == shares and all(map(torch.equal, plain, again))
+
+
+def test_a_layer_that_runs_again_finds_the_cache_as_it_was():
+    """Even where attention would not look at the second copy."""
+    keys = torch.randn(2, 1, 3, 4)
+    cache = FirstKeys()
+    for _ in range(2):
+        assert torch.equal(cache.update(keys, keys, 0)[0], keys)
+    assert cache.get_seq_length() == 3
+
+
+def count_runs(model):
+    """How often a layer runs in an update, and where three tokens are sampled."""
+    runs = []
+    attention = model.base_model.layers[0].self_attn
+    attention.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
+    gradients_in(model, SHARED)
+    generate(model, [[5, 6]], max_new_tokens=3, stop_ids=set())
+    return runs.count(True), runs.count(False)
+
+
+def test_layers_run_twice_in_an_update_alone():
+    """Or all that equality would be of one and the same; the sampler does not pay for it."""
+    once, sampled = count_runs(tiny_model())
+    assert once and count_runs(twice(tiny_model())) == (2 * once, sampled)
+
+
+def kept_for_backward(model, ids):
+    """The shapes of what a forward keeps, weights left out, and each storage once."""
+    seen = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    alive = []
+
+    def pack(tensor):
+        if tensor.untyped_storage().data_ptr() not in seen:
+            seen.add(tensor.untyped_storage().data_ptr())
+            alive.append(tensor)  # or another one would get its address
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        hidden = forward_hidden(model, ids)
+    hidden.sum().backward()
+    return [tuple(tensor.shape) for tensor in alive]
+
+
+def test_one_input_a_layer_is_kept_for_backward():
+    """The rest is made again: with four layers, four inputs, and what lies around the layers."""
+    ids = torch.arange(2 * 16).reshape(2, 16)
+    plain = kept_for_backward(tiny_model(num_hidden_layers=4), ids)
+    few = kept_for_backward(twice(tiny_model(num_hidden_layers=4)), ids)
+    around = kept_for_backward(tiny_model(num_hidden_layers=0), ids)
+    assert few.count((2, 16, 32)) == around.count((2, 16, 32)) + 4
+    assert len(few) <= len(around) + 2 * 4 and len(plain) > 5 * len(few)
+
+
+def test_a_model_whose_layers_are_not_found_is_named():
+    model = tiny_model("OPT", word_embed_proj_dim=32)
+    with pytest.raises(ValueError, match="OPTForCausalLM keeps its layers.*--recompute no"):
+        recompute_layers(model)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -249,7 +345,7 @@ def test_what_is_saved_are_the_masters(offloaded, tmp_path):
             master += 1e-6  # less than the working copy knows
     run.save_checkpoint()
     run.save_model("stage1")
-    right = torch.cat([master.flatten() for master in masters(run.optimizer)])
+    right = flat(masters(run.optimizer))
     for name in ("checkpoint-0-0", "stage1"):
         saved = AutoModelForCausalLM.from_pretrained(run.folder / name)
         assert torch.equal(flat_weights(saved), right)
@@ -274,6 +370,15 @@ def test_a_run_may_change_where_its_optimizer_is(first, then, quick_options):
     for old, new in zip(masters(run.optimizer), masters(again.optimizer), strict=True):
         for key, value in run.optimizer.state[old].items():
             assert torch.equal(again.optimizer.state[new][key], value)
+
+
+def test_a_run_computes_layers_twice_where_it_is_told_to(quick_options, tmp_path):
+    kinds = []
+    for choice in ("no", "yes"):
+        run = new_run(quick_options | {"recompute": choice, "out": str(tmp_path / choice)})
+        kinds += {type(layer) for layer in run.model.base_model.layers}
+    plain, again = kinds
+    assert again is recomputing(plain)
 
 
 def test_the_scale_of_the_loss_is_saved(offloaded):

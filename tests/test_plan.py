@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,69 +15,62 @@ import tfpi
 from rollout import Rollout, generate
 from support import memory
 from support.config import Config, find_settings
-from support.forecast import describe_plan, describe_start, step_flops
 from support.plan import (
     CHOICES,
     GB,
     Choice,
-    fit_budgets,
-    host_bytes,
+    Plan,
+    describe_plan,
+    describe_start,
     make_plan,
-    most_keys,
-    sampling_bytes,
-    settle_memory,
     settle_ranks,
-    update_bytes,
+    step_flops,
 )
 from support.sizes import measure_sizes
+from support.start import fit_budgets, settle_memory
 
-
-def qwen3(hidden, layers, heads, middle, tied=True):
-    return Qwen3Config(
-        vocab_size=151936,
-        hidden_size=hidden,
-        intermediate_size=middle,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=8,
-        head_dim=128,
-        max_position_embeddings=40960,
-        tie_word_embeddings=tied,
-    )
-
-
-def qwen2(hidden, heads, key_heads, middle, vocabulary):
-    return Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=middle,
-        num_hidden_layers=28,
-        num_attention_heads=heads,
-        num_key_value_heads=key_heads,
-        max_position_embeddings=131072,
-        tie_word_embeddings=False,
-    )
-
-
-# The published shapes, and their numbers of parameters.
+# The published shapes: kind, hidden size, layers, heads, their keys', the size within a layer, the
+# vocabulary, whether its weights are tied; and billions of parameters.
 SHAPES = {
-    "qwen3-0.6b": (qwen3(1024, 28, 16, 3072), 0.596),
-    "qwen3-1.7b": (qwen3(2048, 28, 16, 6144), 1.721),
-    "qwen3-4b": (qwen3(2560, 36, 32, 9728), 4.022),
-    "qwen3-8b": (qwen3(4096, 36, 32, 12288, tied=False), 8.191),
-    "ds-1.5b": (qwen2(1536, 12, 2, 8960, 151936), 1.777),
-    "ds-7b": (qwen2(3584, 28, 4, 18944, 152064), 7.616),
+    "qwen3-0.6b": (Qwen3Config, 1024, 28, 16, 8, 3072, 151936, True, 0.596),
+    "qwen3-1.7b": (Qwen3Config, 2048, 28, 16, 8, 6144, 151936, True, 1.721),
+    "qwen3-4b": (Qwen3Config, 2560, 36, 32, 8, 9728, 151936, True, 4.022),
+    "qwen3-8b": (Qwen3Config, 4096, 36, 32, 8, 12288, 151936, False, 8.191),
+    "ds-1.5b": (Qwen2Config, 1536, 28, 12, 2, 8960, 151936, False, 1.777),
+    "ds-7b": (Qwen2Config, 3584, 28, 28, 4, 18944, 152064, False, 7.616),
 }
 
 
 @functools.cache
+def shape(name):
+    kind, hidden, layers, heads, key_heads, middle, vocabulary, tied, _ = SHAPES[name]
+    return kind(
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=128,
+        intermediate_size=middle,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+        max_position_embeddings=40960,
+    )
+
+
+BUDGETS = {"budgets": "4096,8192,16384"}
+
+
 def sizes_of(name):
-    return measure_sizes(SHAPES[name][0])
+    return measure_sizes(shape(name))
 
 
 def plan_for(name, gigabytes, **options):
-    config = Config(model=name, **({"budgets": "4096,8192,16384"} | options))
+    config = Config(model=name, **(BUDGETS | options))
     return make_plan(sizes_of(name), config, gigabytes * GB), config
+
+
+def words_of(name, gigabytes, **options):
+    return "\n".join(describe_plan(*plan_for(name, gigabytes, **options)))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -86,8 +80,7 @@ def plan_for(name, gigabytes, **options):
 @pytest.mark.parametrize("name", SHAPES)
 def test_parameters_are_counted(name):
     """Without weights, of the real shapes, in a second."""
-    _, billions = SHAPES[name]
-    assert sizes_of(name).parameters / 1e9 == pytest.approx(billions, abs=5e-4)
+    assert sizes_of(name).parameters / 1e9 == pytest.approx(SHAPES[name][-1], abs=5e-4)
 
 
 @pytest.mark.parametrize("family", ["Qwen3", "Qwen2", "Llama"])
@@ -118,7 +111,7 @@ def test_what_a_layer_keeps_is_what_autograd_keeps(family, size, autocast):
         return (kept(layers, 192) - kept(layers, 64)) / 128
 
     real = per_token(3) - per_token(2)
-    planned, _ = measure_sizes(tiny_model(family).config).kept[size, autocast]
+    planned, _ = measure_sizes(tiny_model(family).config).kept(size, autocast)
     assert real <= planned <= 1.25 * real
 
 
@@ -127,7 +120,7 @@ def test_keys_are_those_of_the_cache():
     model = tiny_model()
     cache = model(input_ids=torch.tensor([[3, 4, 5]]), use_cache=True).past_key_values
     numbers = sum(layer.keys.numel() + layer.values.numel() for layer in cache.layers)
-    assert measure_sizes(model.config).keys == numbers / 3
+    assert memory.key_numbers(model.config) == numbers / 3
 
 
 # --------------------------------------------------------------------------------------------------
@@ -144,19 +137,19 @@ def test_what_is_promised_fits(name, gigabytes, host):
     assert plan.fits()
     for parts in (plan.updating(), plan.sampling()):
         assert sum(parts.values()) <= 0.9 * gigabytes * GB
-    assert sum(host_bytes(plan.sizes, plan.choice).values()) <= host * GB
+    assert sum(plan.host().values()) <= host * GB
 
 
-def test_what_cannot_fit_says_what_would_help():
-    plan, config = plan_for("qwen3-1.7b", 24, micro_tokens=200_000)
-    text = "\n".join(describe_plan(plan, config))
-    assert "it does not fit: lower --budgets or --micro-tokens" in text
-    plan, config = plan_for("qwen3-4b", 80, offload="no")
-    assert "give --recompute yes --offload all" in "\n".join(describe_plan(plan, config))
-    plan, config = plan_for("qwen3-8b", 16)
-    assert "not even one response does; lower --full-budget" in "\n".join(
-        describe_plan(plan, config)
-    )
+@pytest.mark.parametrize(
+    "name, gigabytes, options, words",
+    [
+        ("qwen3-1.7b", 24, {"micro_tokens": 200_000}, "not fit: lower --budgets or --micro-tokens"),
+        ("qwen3-4b", 80, {"offload": "no"}, "not fit: give --recompute yes --offload all"),
+        ("qwen3-8b", 16, {}, "not even one response does; lower --full-budget"),
+    ],
+)
+def test_what_cannot_fit_says_what_would_help(name, gigabytes, options, words):
+    assert words in words_of(name, gigabytes, **options)
 
 
 def test_the_plainest_way_that_is_quick_is_chosen():
@@ -165,35 +158,34 @@ def test_the_plainest_way_that_is_quick_is_chosen():
     assert names == [CHOICES[0], CHOICES[2]]
 
 
+def of_4b(choice, tokens=4096, slots=256, on_gpu=True):
+    return Plan(sizes_of("qwen3-4b"), choice, tokens, 33280, slots, 80 * GB, on_gpu)
+
+
 def test_recomputation_keeps_a_layers_input_and_one_layer():
-    sizes = sizes_of("qwen3-4b")
-    plain = Choice("", "no", "no")
-    saving = Choice("", "yes", "no")
-    parts = [update_bytes(sizes, choice, 4096, on_gpu=True) for choice in (plain, saving)]
-    layer, rest = sizes.kept[4, True]
-    assert parts[0]["kept for backward"] == 4096 * (36 * layer + rest)
-    assert parts[1]["kept for backward"] == 4096 * (36 * 2560 * 4 + layer + rest)
+    plain, saving = (of_4b(Choice("", recompute, "no")).updating() for recompute in ("no", "yes"))
+    layer, rest = sizes_of("qwen3-4b").kept(4, True)
+    assert plain["kept for backward"] == 4096 * (36 * layer + rest)
+    assert saving["kept for backward"] == 4096 * (36 * 2560 * 4 + layer + rest)
 
 
 def test_as_many_keys_as_the_memory_has_room_for():
     """One more would not fit; and no more than all slots could ever have."""
-    sizes = sizes_of("qwen3-4b")
-    keys = most_keys(sizes, CHOICES[2], 256, 33280, 80 * GB, on_gpu=True)
-    for more, fits in ((0, True), (1, False)):
-        parts = sampling_bytes(sizes, CHOICES[2], 256, keys + more, 33280, True)
-        assert (sum(parts.values()) <= 72 * GB) == fits
-    assert most_keys(sizes, CHOICES[2], 2, 33280, 80 * GB, on_gpu=True) == 2 * 33280
+    plan = of_4b(CHOICES[2])
+    one = memory.key_numbers(plan.sizes.config) * 2
+    taken = sum(plan.sampling().values())
+    assert plan.sampling()["keys"] == one * plan.keys() and taken <= 72 * GB < taken + one
+    assert of_4b(CHOICES[2], slots=2).keys() == 2 * 33280
 
 
 @pytest.mark.parametrize("offload, device, host", [("no", 16, 0), ("yes", 6, 12), ("all", 2, 16)])
 def test_bytes_of_a_parameter(offload, device, host):
     """Weights, sums of gradients and two moments, wherever they lie: 16, and a 16-bit copy."""
-    sizes = sizes_of("qwen3-4b")
-    choice = Choice("", "no", offload)
-    parts = update_bytes(sizes, choice, 1, on_gpu=False)
+    plan = of_4b(Choice("", "no", offload), on_gpu=False)
+    parts = plan.updating()
     found = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimizer"))
-    assert found == device * sizes.parameters
-    assert sum(host_bytes(sizes, choice).values()) == host * sizes.parameters
+    assert found == device * plan.sizes.parameters
+    assert sum(plan.host().values()) == host * plan.sizes.parameters
 
 
 def test_a_stage_of_rl_with_thinking_is_planned_for():
@@ -204,19 +196,24 @@ def test_a_stage_of_rl_with_thinking_is_planned_for():
 
 def test_the_small_model_has_a_plan():
     """On a CPU, in its own type; all fits at once."""
-    settings = find_settings("small")
-    config = Config(**settings)
-    sizes = measure_sizes(tiny_model().config)
-    plan = make_plan(sizes, config, 24 * GB, on_gpu=False)
+    config = Config(**find_settings("small"))
+    plan = make_plan(measure_sizes(tiny_model().config), config, 24 * GB, on_gpu=False)
     assert plan.choice == CHOICES[0] and plan.longest_at_once() == 512
     assert "weights in bf16" not in plan.updating()
 
 
-class Card:
-    """A GPU of so many bytes, for a plan alone."""
+@pytest.fixture
+def card(monkeypatch):
+    """Settles a run's options on a GPU of so many bytes."""
 
-    def __init__(self, gigabytes):
-        self.total_memory = gigabytes * GB
+    def settle(gigabytes, name="qwen3-0.6b", bf16=True, **options):
+        properties = SimpleNamespace(total_memory=gigabytes * GB)
+        monkeypatch.setattr("support.start.has_bf16", lambda: bf16)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        config = Config(device="cuda", **(BUDGETS | options))
+        return config, settle_memory(config, shape(name))
+
+    return settle
 
 
 @pytest.mark.parametrize(
@@ -231,38 +228,26 @@ class Card:
         (80, {"dtype": "fp16"}, ("yes", "yes")),
     ],
 )
-def test_a_run_on_a_gpu_does_what_the_plan_chooses(gigabytes, options, settled, monkeypatch):
+def test_a_run_on_a_gpu_does_what_the_plan_chooses(gigabytes, options, settled, card):
     """Where the user has not said what to do; the model is of the shape of Qwen3-0.6B."""
-    config = Config(device="cuda", budgets="4096,8192,16384", **options)
-    monkeypatch.setattr("support.plan.has_bf16", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(gigabytes))
-    settle_memory(config, SHAPES["qwen3-0.6b"][0])
+    config, _ = card(gigabytes, **options)
     assert (config.recompute, config.offload) == settled
 
 
-def test_a_card_without_bf16_computes_in_fp16(monkeypatch):
+def test_a_card_without_bf16_computes_in_fp16(card):
     """A T4. Beside fp16 there must be fp32 weights, so that autocast is no choice."""
-    config = Config(device="cuda", budgets="4096,8192,16384")
-    monkeypatch.setattr("support.plan.has_bf16", lambda: False)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(80))
-    plan = settle_memory(config, SHAPES["qwen3-0.6b"][0])
+    config, plan = card(80, bf16=False)
     assert (config.dtype, config.offload) == ("fp16", "yes")
     assert "computes in fp16, with a scaled loss" in "\n".join(describe_plan(plan, config))
 
 
-def test_what_a_gpu_has_no_memory_for_is_refused(monkeypatch):
-    """Before anything is loaded."""
-    config = Config(device="cuda", budgets="4096,8192,16384")
-    monkeypatch.setattr("support.plan.has_bf16", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card(16))
+def test_what_there_is_no_memory_for_is_refused(card, monkeypatch):
+    """Before anything is loaded: on a GPU, and on a machine without one."""
     with pytest.raises(ValueError, match="does not fit into 16 GB.*--plan says"):
-        settle_memory(config, SHAPES["qwen3-8b"][0])
-
-
-def test_so_is_what_a_machine_has_no_memory_for(monkeypatch):
+        card(16, "qwen3-8b")
     monkeypatch.setattr("support.plan.machine_memory", lambda: 20 * GB)
     with pytest.raises(ValueError, match="does not fit into 20 GB"):
-        settle_memory(Config(device="cpu"), SHAPES["qwen3-4b"][0])
+        settle_memory(Config(device="cpu"), shape("qwen3-4b"))
 
 
 @pytest.mark.parametrize(
@@ -297,28 +282,27 @@ def test_default_budgets_are_lowered_to_the_context_and_said():
     assert "7680" in said and "960,1920,3840" in said
 
 
-def test_where_there_is_room_nothing_is_lowered():
-    config = Config(model="some/model")
-    assert fit_budgets(config, {}, with_context(40960)) == ""
-    assert (config.budgets, config.full_budget) == (Config.budgets, Config.full_budget)
-
-
-def test_what_was_chosen_stays():
-    """By the user, or by a preset; what was not, follows."""
-    config = Config(**find_settings("small"))
-    assert fit_budgets(config, {}, with_context(700)) == ""
-    config = Config(model="some/model", budgets="100,200")
-    assert fit_budgets(config, {"budgets": "100,200"}, with_context(8192))
-    assert (config.budgets, config.full_budget) == ("100,200", 7680)
+@pytest.mark.parametrize(
+    "settings, given, context, lowered",
+    [
+        ({"model": "some/model"}, {}, 40960, {}),  # there is room
+        (find_settings("small") | {"model": "small"}, {}, 700, {}),  # a preset's were chosen
+        ({"model": "some/model"}, {"budgets": "100,200"}, 8192, {"full_budget": 7680}),
+    ],
+)
+def test_what_fits_and_what_was_chosen_stays(settings, given, context, lowered):
+    """What was not, follows."""
+    config = Config(**settings | given)
+    before = replace(config)
+    assert bool(fit_budgets(config, given, with_context(context))) is bool(lowered)
+    assert config == replace(before, **lowered)
 
 
 @pytest.mark.parametrize("name, value", [("full_budget", 9000), ("budgets", "100,9000")])
 def test_a_chosen_budget_beyond_the_context_names_its_option(name, value):
     given = {name: value}
-    flag = "--" + name.replace("_", "-")
-    with pytest.raises(
-        ValueError, match=f"{flag} {value} .* context of 8192 tokens. Give at most 7680"
-    ):
+    words = f"--{name.replace('_', '-')} {value} .* context of 8192 tokens. Give at most 7680"
+    with pytest.raises(ValueError, match=words):
         fit_budgets(Config(model="some/model", **given), given, with_context(8192))
 
 
@@ -338,9 +322,8 @@ def test_flops_are_those_that_a_run_counts():
     groups = [[Rollout([1] * 512, [2] * 40, [0.0] * 40, False)] * 2 for _ in range(3)]
     parameters = sum(p.numel() for p in model.parameters())
     assert step_flops(parameters, config, 40) == tfpi.count_flops(model, groups, groups)
-    plan, config = plan_for("qwen3-4b", 80)
     # 4.022e9 x (2 x (8.389e6 + 0.131e6) + 6 x (8.389e6 + 1.049e6))
-    assert "up to 8.4M tokens and 296.3 PFLOP" in "\n".join(describe_plan(plan, config))
+    assert "up to 8.4M tokens and 296.3 PFLOP" in words_of("qwen3-4b", 80)
 
 
 @pytest.mark.parametrize(
@@ -367,18 +350,13 @@ def test_a_cpu_has_as_many_ranks_as_cores_and_memory(
 
 
 def test_each_run_begins_with_its_plan():
-    plan, config = plan_for("qwen3-4b", 80)
-    lines = describe_start(plan, config)
+    lines = describe_start(*plan_for("qwen3-4b", 80))
     assert lines[0].startswith("memory, by the plan: at most ") and "of 80 GB" in lines[0]
     assert [line.split(":")[0] for line in lines[1:]] == ["sampling", "updating", "host"]
 
 
 # --------------------------------------------------------------------------------------------------
 # The sampler keeps to it
-
-
-def on_gpu(config, dtype):
-    return SimpleNamespace(config=config, device=torch.device("cuda"), dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -389,23 +367,24 @@ def test_keys_follow_from_the_memory_that_is_free(monkeypatch, dtype):
     their keys, and what a layer makes of them.
     """
     config = tiny_model().config
-    key = measure_sizes(config).keys * dtype.itemsize
+    model = SimpleNamespace(config=config, device=torch.device("cuda"), dtype=dtype)
+    key = memory.key_numbers(config) * dtype.itemsize
     layer = (3 * config.intermediate_size + 8 * config.hidden_size) * dtype.itemsize
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40_000_000, 0))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 7_000_000)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2_000_000)
     for length, prompts in ((64, 8192), (9000, 9000)):
         beside = 5 * 12 * config.vocab_size + prompts * (key + layer)
-        found = memory.keys_that_fit(on_gpu(config, dtype), 5, length)
-        assert found == pytest.approx((0.9 * 45_000_000 - beside) / key)
+        expected = (0.9 * 45_000_000 - beside) / key
+        assert memory.keys_that_fit(model, 5, length) == pytest.approx(expected)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))
-    assert memory.keys_that_fit(on_gpu(config, dtype), 50_000, 64) < 0
+    assert memory.keys_that_fit(model, 50_000, 64) < 0
 
 
 def test_on_a_cpu_keys_take_half_of_the_machine(model, monkeypatch):
     """Of all of it, so that whoever else is there changes nothing in what a run writes."""
     monkeypatch.setattr(memory, "machine_memory", lambda: 1_000_000)
-    key = measure_sizes(model.config).keys * 4
+    key = memory.key_numbers(model.config) * 4
     assert memory.keys_that_fit(model, 5, 64) == pytest.approx(500_000 / key)
 
 
@@ -426,7 +405,7 @@ def test_a_group_larger_than_the_memory_is_written_in_parts(model, keys, monkeyp
 
 def test_a_plan_needs_a_config_alone(tmp_path, capsys, monkeypatch):
     """No weights, no tokenizer, and nothing is written."""
-    SHAPES["qwen3-1.7b"][0].save_pretrained(tmp_path / "model")
+    shape("qwen3-1.7b").save_pretrained(tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     options = ["--model", "model", "--plan", "--memory", "24", "--budgets", "4096,8192,16384"]
     tfpi.main(options)
