@@ -33,13 +33,12 @@ from lesson.small import CARD, SWITCH, TAUGHT_CARD, make_model, save, train_toke
 from lesson.teacher import write_trace
 from problems import load_split
 from support import ranks
-from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options, command
+from support.cli import LARGEST, LARGEST_SEED, SMALLEST, Parser, check_options, command, say
 from support.config import PRESETS, Config
 from support.disk import new_folder, put, put_all, try_folder
 from support.model import ModelError, default_device, forward_hidden, load_model
 from support.offload import gradients
 from support.plan import share_work
-from support.terminal import say
 from thinkfree import render
 
 # From nothing, or from a pretrained model, which can write already and forgets at a high rate.

@@ -25,17 +25,15 @@ from problems import Problem, drop_copies, load_problems, load_split
 from reward import extract_answer, grade
 from rollout import Rollout, generate, stream_seed
 from support import ranks
-from support.cli import command
+from support.cli import command, say, say_above
 from support.config import MODES, Config, check_evaluation, find_settings, parse_evaluation
 from support.disk import new_file, write_json
 from support.memory import memory_advice
 from support.model import ModelError, autocast, check_request, find_context, load_model
-from support.plan import share_work
+from support.plan import fit_budgets, share_work
 from support.report import format_row
 from support.samples import KEPT, Sample, Shown, find_marks
 from support.show import show
-from support.start import fit_budgets
-from support.terminal import say, say_above
 from thinkfree import check_prompts, describe_prompts, render_all, response_text
 
 # A step (a line) that verifies: Figure 3 follows the share of these. The paper has a language model

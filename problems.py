@@ -29,9 +29,8 @@ from typing import NamedTuple
 
 from lesson.arithmetic import DATA, write_splits
 from reward import extract_answer, is_readable
-from support.cli import Parser, check_options, command, expand
+from support.cli import Parser, check_options, command, expand, say
 from support.rows import DataError, read_rows
-from support.terminal import say
 
 QUESTIONS = ("problem", "question", "prompt", "messages", "query")
 ANSWERS = (

@@ -42,8 +42,8 @@ def run(name):
     from grpo import update
     from rollout import Rollout
     from support.config import Config
+    from support.memory import measure_sizes
     from support.plan import CHOICES, Plan
-    from support.sizes import measure_sizes
 
     hidden, layers, middle, vocabulary, responses, length = SHAPES[name]
     config = Qwen3Config(

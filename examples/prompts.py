@@ -14,11 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from problems import load_problems
-from support.cli import Parser, check_options, command, expand
+from support.cli import Parser, check_options, command, expand, say
 from support.config import Config, find_settings
 from support.disk import new_file, put
 from support.model import read_tokenizer
-from support.terminal import say
 from thinkfree import check_prompts, describe_prompts, render_all
 
 

@@ -1,20 +1,27 @@
-"""What every command line is made of: its parser, its options and their bounds, and how it ends.
+"""What every command line is made of: its parser, its options and their bounds, what it says.
 
     with command("eval"):    what goes wrong within is one line, and an exit code
     option, add_options      options that are the fields of a dataclass
     check_options, ...       numbers within bounds, text that can be written
+    calm_streams             a terminal that goes, a full disk behind `>`, a closed pipe: no error
+    visible                  control characters shown, not obeyed: they may come from anybody's data
+    say, say_above, paste    print a text, above a progress bar; an option, to be pasted
 
-Left out: what one option means beside another, which the files say that know them.
+A terminal obeys what it is shown: escapes in a problem, an answer or a model's output may set its
+title, clear it, or type into it. Left out: what one option means beside another, which the files
+say that know them; colours (but show.py has some).
 """
 
 import argparse
 import os
+import re
+import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import field, fields
 from typing import get_args
 
-from support.terminal import calm_streams, visible
+from tqdm import tqdm
 
 LARGEST = 2**31 - 1  # of whole numbers: no count of a run is larger, and libraries take no larger
 LARGEST_SEED = 2**63 - 1  # what numpy and torch take
@@ -136,3 +143,75 @@ def check_fields(options):
             check_number(f.name, value, f.metadata["least"], f.metadata["most"])
         if choices and value not in choices:
             raise ValueError(f"{flag(f.name)} {value} is not one of {', '.join(choices)}.")
+
+
+# --------------------------------------------------------------------------------------------------
+# What is said: it may be lost, but never costs a result
+
+
+# All but line ends and tabs: C0, DEL, C1, and what turns the direction of writing around.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class CalmStream:
+    """stdout or stderr; what cannot be written is dropped, and what is not known becomes `?`."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot write "±"
+
+    def write(self, text):
+        try:
+            self.stream.write(text)
+        except (OSError, ValueError):  # gone, full, or closed
+            self.drop()
+        return len(text)
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except (OSError, ValueError):
+            self.drop()
+
+    def drop(self):
+        """From now on all goes nowhere, also what Python flushes at its end."""
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            self.stream = open(os.devnull, "w")
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+
+def calm_streams():
+    """Makes stdout and stderr such that no print ends the program."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # without a terminal, on Windows
+            setattr(sys, name, open(os.devnull, "w"))
+        elif not isinstance(stream, CalmStream):
+            setattr(sys, name, CalmStream(stream))
+
+
+def visible(text):
+    """The text with control characters as `\\x1b`; line ends and tabs stay."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def say(text):
+    print(visible(text))
+
+
+def say_above(text):
+    """Prints above the progress bar, where that is: on stderr."""
+    tqdm.write(visible(text), file=sys.stderr)
+
+
+def paste(option, value):
+    """`--out 'my runs/x'`; with a sign of equality where the value looks like an option."""
+    quoted = shlex.quote(str(value))
+    return f"{option}={quoted}" if str(value).startswith("-") else f"{option} {quoted}"

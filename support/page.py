@@ -18,12 +18,11 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from support.cli import Parser, command, expand
+from support.cli import Parser, command, expand, say, visible
 from support.config import MODES
 from support.disk import put
 from support.plot import parse, read_entries, read_text
 from support.samples import name_of, part, pieces, read_samples, size_of
-from support.terminal import say, visible
 
 FORM = Path(__file__).with_name("page.html")
 # Shares of a measurement that are in the table, where they are known: {key: its head}.

@@ -1,6 +1,6 @@
 """What a run needs, in bytes and hours, before it is begun: `python tfpi.py --model M --plan`.
 
-A folder with config.json alone is enough. What backward keeps is counted (sizes.py), the rest is
+A folder with config.json alone is enough. What backward keeps is counted (memory.py), the rest is
 arithmetic:
 
     always        weights
@@ -23,9 +23,19 @@ from dataclasses import dataclass
 import torch
 
 from support import ranks
-from support.memory import FREE, key_numbers, keys_within, machine_memory, sampler_bytes
-from support.model import PROMPT, default_device, find_context
-from support.sizes import Sizes
+from support.cli import flag
+from support.config import find_settings
+from support.memory import (
+    FREE,
+    Sizes,
+    key_numbers,
+    keys_within,
+    machine_memory,
+    measure_sizes,
+    sampler_bytes,
+)
+from support.model import PROMPT, default_device, find_context, room_for_budget
+from support.offload import has_bf16
 
 GB = 1e9
 LASTING = ("weights", "gradients", "optimizer")  # parts that do not depend on what is written
@@ -225,77 +235,61 @@ def step_flops(parameters, config, budget):
 
 
 # --------------------------------------------------------------------------------------------------
-# In words
+# What it settles
 
 
-def describe_plan(plan, config):
-    """The plan as lines."""
-    parameters = plan.sizes.parameters
-    billions = f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"
-    lines = [
-        f"{config.model}: {billions} parameters, {plan.sizes.config.num_hidden_layers} layers; a "
-        f"device of {plan.memory / GB:.0f} GB",
-        f"  choice: {plan.choice.name}; computes in {describe_type(plan, config)}",
-        *describe_memory(plan),
-    ]
+def settle_memory(config, model):
+    """Puts what the plan of a model's config chooses in the place of `auto`; the plan.
+
+    A CPU has one memory for all, so that there is nothing to choose. Raises ValueError for what
+    there is no memory for.
+    """
+    device = torch.device(config.device or default_device())
+    on_gpu = device.type == "cuda"
+    if on_gpu and config.dtype == "auto" and not has_bf16():
+        config.dtype = "fp16"
+    if not on_gpu:
+        config.recompute = config.recompute.replace("auto", "no")
+        own = "no" if config.dtype == "auto" else "yes"
+        config.offload = config.offload.replace("auto", own)
+    plan = make_plan(measure_sizes(model), config, find_memory(device), on_gpu)
     if not plan.fits():
-        return [*lines, f"  it does not fit: {plan.advice()}"]
-    return lines + describe_times(plan, config) if plan.on_gpu else lines
-
-
-def describe_type(plan, config):
-    """What the model computes in, and why."""
-    if plan.choice.offload == "no":
-        return "bf16, under autocast, with weights in fp32" if plan.on_gpu else "fp32"
-    if config.dtype == "fp16":
-        return "fp16, with a scaled loss, since it was asked for or the card has no bf16"
-    copied = plan.on_gpu or config.dtype == "bf16"
-    return "bf16, a copy of the fp32 weights" if copied else "fp32"
-
-
-def describe_memory(plan):
-    """The two moments at which most is needed."""
-    lines = [
-        f"  sampling: {write_parts(plan.sampling())}; keys of {plan.keys()} tokens: "
-        f"{plan.longest_at_once()} responses at once of {plan.length}, of shorter ones up to "
-        f"{plan.slots}",
-        f"  updating: {write_parts(plan.updating())}, {plan.tokens} tokens at once",
-    ]
-    return [*lines, f"  host: {write_parts(plan.host())}"] if plan.host() else lines
-
-
-def describe_times(plan, config):
-    lines = []
-    requests = config.prompts * config.group
-    steps = config.steps or config.stage_steps
-    for budget in trained_budgets(config):
-        hours = step_hours(plan, requests, budget)
-        flops = step_flops(plan.sizes.parameters, config, budget)
-        lines.append(
-            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens and "
-            f"{flops / 1e15:.1f} PFLOP, at best {hours:.2f} h; a stage of {steps} steps "
-            f"{hours * steps:.0f} h"
+        raise ValueError(
+            f"the run does not fit into {plan.memory / GB:.0f} GB: {plan.advice()} --plan says "
+            "what it needs."
         )
-    measured = config.eval_problems * config.eval_samples
-    hours = step_hours(plan, measured, config.full_budget, trained=False)
-    lines.append(f"  an evaluation with thinking: {measured} responses, at best {hours:.1f} h")
-    return lines
+    config.recompute = plan.choice.recompute
+    config.offload = plan.choice.offload
+    return plan
 
 
-def describe_start(plan, config):
-    """The plan in a line; on a GPU in more."""
-    most = max(sum(plan.sampling().values()), sum(plan.updating().values()))
-    line = f"memory, by the plan: at most {most / GB:.1f} of {plan.memory / GB:.0f} GB"
-    if not plan.on_gpu:
-        return [f"{line} for each of {config.ranks} ranks of {config.threads} thread(s)"]
-    return [f"{line}; {plan.choice.name}", *(more.strip() for more in describe_memory(plan))]
+def fit_budgets(config, given, model):
+    """Lowers budgets that nobody chose, in proportion, to the model's context; says so, or "".
 
-
-def write_parts(parts):
-    total = sum(parts.values())
-    unit, name_of_unit = (GB, "GB") if total >= GB else (1e6, "MB")
-    named = ", ".join(f"{name} {value / unit:.1f}" for name, value in parts.items())
-    return f"{total / unit:.1f} {name_of_unit} ({named})"
+    given: the options that the user gave, beside which a preset's are chosen, too; model: the
+    model's config. Raises ValueError, naming the option, for a chosen budget beyond the context.
+    """
+    given = find_settings(config.model) | given
+    room = room_for_budget(model)
+    budgets = config.stage_budgets()
+    for name, value in (("full_budget", config.full_budget), ("budgets", max(budgets))):
+        if name in given and value >= find_context(model):
+            raise ValueError(
+                f"{flag(name)} {given[name]} is beyond the model's context of "
+                f"{find_context(model)} tokens. Give at most {room}, or leave it out."
+            )
+    largest = max(config.full_budget, *budgets)
+    if largest <= room or {"budgets", "full_budget"} <= given.keys():
+        return ""
+    if "full_budget" not in given:
+        config.full_budget = min(config.full_budget, room)
+    if "budgets" not in given:
+        lower = [max(1, budget * room // largest) for budget in budgets]
+        config.budgets = ",".join(map(str, lower))
+    return (
+        f"the model's context has room for {room} tokens beside a prompt, so the stages have "
+        f"budgets of {config.budgets}, and evaluations {config.full_budget}."
+    )
 
 
 # --------------------------------------------------------------------------------------------------

@@ -11,9 +11,8 @@ import json
 import os
 from pathlib import Path
 
-from support.cli import Parser, command, expand
+from support.cli import Parser, command, expand, say
 from support.disk import put
-from support.terminal import say
 
 COLORS = {"thinking": "tab:blue", "thinking_free": "tab:orange"}
 RESULTS = ("accuracy", "error", "tokens")

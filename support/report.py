@@ -4,12 +4,13 @@ import math
 import os
 from statistics import median
 
+from support.cli import visible
 from support.config import MODES
 from support.disk import write_json
 from support.offload import HostAdamW
 from support.page import write_page
+from support.plan import GB, step_flops, step_hours, trained_budgets
 from support.ranks import rank_0_alone
-from support.terminal import visible
 
 SLOW = 5  # times as long as the median of a stage's steps: worth a word
 
@@ -146,3 +147,77 @@ def report(run):
         f"{state.step} steps, {state.generated_tokens / 1e6:.2f}M tokens generated for training, "
         f"{seconds / 60:.1f} minutes. Models and metrics: {run.folder}"
     )
+
+
+# --------------------------------------------------------------------------------------------------
+# In words
+
+
+def describe_plan(plan, config):
+    """The plan as lines."""
+    parameters = plan.sizes.parameters
+    billions = f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.2f}M"
+    lines = [
+        f"{config.model}: {billions} parameters, {plan.sizes.config.num_hidden_layers} layers; a "
+        f"device of {plan.memory / GB:.0f} GB",
+        f"  choice: {plan.choice.name}; computes in {describe_type(plan, config)}",
+        *describe_memory(plan),
+    ]
+    if not plan.fits():
+        return [*lines, f"  it does not fit: {plan.advice()}"]
+    return lines + describe_times(plan, config) if plan.on_gpu else lines
+
+
+def describe_type(plan, config):
+    """What the model computes in, and why."""
+    if plan.choice.offload == "no":
+        return "bf16, under autocast, with weights in fp32" if plan.on_gpu else "fp32"
+    if config.dtype == "fp16":
+        return "fp16, with a scaled loss, since it was asked for or the card has no bf16"
+    copied = plan.on_gpu or config.dtype == "bf16"
+    return "bf16, a copy of the fp32 weights" if copied else "fp32"
+
+
+def describe_memory(plan):
+    """The two moments at which most is needed."""
+    lines = [
+        f"  sampling: {write_parts(plan.sampling())}; keys of {plan.keys()} tokens: "
+        f"{plan.longest_at_once()} responses at once of {plan.length}, of shorter ones up to "
+        f"{plan.slots}",
+        f"  updating: {write_parts(plan.updating())}, {plan.tokens} tokens at once",
+    ]
+    return [*lines, f"  host: {write_parts(plan.host())}"] if plan.host() else lines
+
+
+def describe_times(plan, config):
+    lines = []
+    requests = config.prompts * config.group
+    steps = config.steps or config.stage_steps
+    for budget in trained_budgets(config):
+        hours = step_hours(plan, requests, budget)
+        flops = step_flops(plan.sizes.parameters, config, budget)
+        lines.append(
+            f"  a step of budget {budget}: up to {requests * budget / 1e6:.1f}M tokens and "
+            f"{flops / 1e15:.1f} PFLOP, at best {hours:.2f} h; a stage of {steps} steps "
+            f"{hours * steps:.0f} h"
+        )
+    measured = config.eval_problems * config.eval_samples
+    hours = step_hours(plan, measured, config.full_budget, trained=False)
+    lines.append(f"  an evaluation with thinking: {measured} responses, at best {hours:.1f} h")
+    return lines
+
+
+def describe_start(plan, config):
+    """The plan in a line; on a GPU in more."""
+    most = max(sum(plan.sampling().values()), sum(plan.updating().values()))
+    line = f"memory, by the plan: at most {most / GB:.1f} of {plan.memory / GB:.0f} GB"
+    if not plan.on_gpu:
+        return [f"{line} for each of {config.ranks} ranks of {config.threads} thread(s)"]
+    return [f"{line}; {plan.choice.name}", *(more.strip() for more in describe_memory(plan))]
+
+
+def write_parts(parts):
+    total = sum(parts.values())
+    unit, name_of_unit = (GB, "GB") if total >= GB else (1e6, "MB")
+    named = ", ".join(f"{name} {value / unit:.1f}" for name, value in parts.items())
+    return f"{total / unit:.1f} {name_of_unit} ({named})"

@@ -29,12 +29,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from support import ranks
+from support.cli import say_above
 from support.disk import append_line, flush, put, remove, to_json, write_manifest
 from support.model import default_device, is_finite, load_model
 from support.offload import loss_scale, make_optimizer, recompute_layers
 from support.report import find_delay, find_trouble, format_sample, nothing_right, step_line
 from support.samples import write_samples
-from support.terminal import say_above
 
 BAD_STEPS = 3  # in a row, without one finite update: a run stops
 STOPPING = b"\nstopping after this step or evaluation, with a checkpoint; once more stops at once\n"

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from support.cli import visible
 from support.samples import name_of, pieces, size_of
-from support.terminal import visible
 
 STYLES = {"thinking": "dim", "verification": "yellow", "answer": "bold cyan"}
 WIDE_ENOUGH = 100  # columns of a terminal, for two of text

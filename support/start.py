@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers.utils import logging
 
 from support import disk, ranks
-from support.cli import check_number, command
+from support.cli import check_number, command, paste, say, say_above
 from support.config import (
     FIXED,
     Config,
@@ -28,21 +28,13 @@ from support.config import (
     make_config,
     parse_arguments,
 )
-from support.model import default_device, find_context, read_config, room_for_budget
-from support.offload import has_bf16, loss_scale
-from support.plan import (
-    GB,
-    describe_plan,
-    describe_start,
-    find_memory,
-    make_plan,
-    settle_ranks,
-)
-from support.report import report
+from support.memory import measure_sizes
+from support.model import default_device, read_config
+from support.offload import loss_scale
+from support.plan import GB, find_memory, fit_budgets, make_plan, settle_memory, settle_ranks
+from support.report import describe_plan, describe_start, report
 from support.rows import absolute
 from support.run import Run, State, checkpoints, signals
-from support.sizes import measure_sizes
-from support.terminal import paste, say, say_above
 
 
 def run_folder(given):
@@ -281,64 +273,6 @@ def load_optimizer(run, path):
         run.optimizer.load_state_dict(whole)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None
-
-
-# --------------------------------------------------------------------------------------------------
-# What the machine has room for
-
-
-def settle_memory(config, model):
-    """Puts what the plan of a model's config chooses in the place of `auto`; the plan.
-
-    A CPU has one memory for all, so that there is nothing to choose. Raises ValueError for what
-    there is no memory for.
-    """
-    device = torch.device(config.device or default_device())
-    on_gpu = device.type == "cuda"
-    if on_gpu and config.dtype == "auto" and not has_bf16():
-        config.dtype = "fp16"
-    if not on_gpu:
-        config.recompute = config.recompute.replace("auto", "no")
-        own = "no" if config.dtype == "auto" else "yes"
-        config.offload = config.offload.replace("auto", own)
-    plan = make_plan(measure_sizes(model), config, find_memory(device), on_gpu)
-    if not plan.fits():
-        raise ValueError(
-            f"the run does not fit into {plan.memory / GB:.0f} GB: {plan.advice()} --plan says "
-            "what it needs."
-        )
-    config.recompute = plan.choice.recompute
-    config.offload = plan.choice.offload
-    return plan
-
-
-def fit_budgets(config, given, model):
-    """Lowers budgets that nobody chose, in proportion, to the model's context; says so, or "".
-
-    given: the options that the user gave, beside which a preset's are chosen, too; model: the
-    model's config. Raises ValueError, naming the option, for a chosen budget beyond the context.
-    """
-    given = find_settings(config.model) | given
-    room = room_for_budget(model)
-    budgets = config.stage_budgets()
-    for name, value in (("full_budget", config.full_budget), ("budgets", max(budgets))):
-        if name in given and value >= find_context(model):
-            raise ValueError(
-                f"{flag(name)} {given[name]} is beyond the model's context of "
-                f"{find_context(model)} tokens. Give at most {room}, or leave it out."
-            )
-    largest = max(config.full_budget, *budgets)
-    if largest <= room or {"budgets", "full_budget"} <= given.keys():
-        return ""
-    if "full_budget" not in given:
-        config.full_budget = min(config.full_budget, room)
-    if "budgets" not in given:
-        lower = [max(1, budget * room // largest) for budget in budgets]
-        config.budgets = ",".join(map(str, lower))
-    return (
-        f"the model's context has room for {room} tokens beside a prompt, so the stages have "
-        f"budgets of {config.budgets}, and evaluations {config.full_budget}."
-    )
 
 
 def show_plan(given, gigabytes):

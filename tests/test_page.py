@@ -16,10 +16,10 @@ import support.page as page_module
 import support.report as report_module
 from eval import first_samples
 from reward import extract_answer, grade
+from support.cli import visible
 from support.config import MODES
 from support.page import write_page
 from support.samples import write_samples
-from support.terminal import visible
 
 NAMES = ("before", "stage1", "stage2")
 # Of each problem, right or wrong in each evaluation, with thinking and without.

@@ -15,19 +15,19 @@ import tfpi
 from rollout import Rollout, generate
 from support import memory
 from support.config import Config, find_settings
+from support.memory import measure_sizes
 from support.plan import (
     CHOICES,
     GB,
     Choice,
     Plan,
-    describe_plan,
-    describe_start,
+    fit_budgets,
     make_plan,
+    settle_memory,
     settle_ranks,
     step_flops,
 )
-from support.sizes import measure_sizes
-from support.start import fit_budgets, settle_memory
+from support.report import describe_plan, describe_start
 
 # The published shapes: kind, hidden size, layers, heads, their keys', the size within a layer, the
 # vocabulary, whether its weights are tied; and billions of parameters.
@@ -208,7 +208,7 @@ def card(monkeypatch):
 
     def settle(gigabytes, name="qwen3-0.6b", bf16=True, **options):
         properties = SimpleNamespace(total_memory=gigabytes * GB)
-        monkeypatch.setattr("support.start.has_bf16", lambda: bf16)
+        monkeypatch.setattr("support.plan.has_bf16", lambda: bf16)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
         config = Config(device="cuda", **(BUDGETS | options))
         return config, settle_memory(config, shape(name))

@@ -17,10 +17,10 @@ from test_thinkfree import bytes_tokenizer
 import tfpi
 from rollout import Rollout
 from support import report
+from support.cli import CalmStream, paste, visible
 from support.disk import keep_steps, put, read_json, write_json
 from support.model import ModelError, load_model
 from support.run import checkpoints, signals
-from support.terminal import CalmStream, paste, visible
 from thinkfree import check_prompts
 
 ROOT = Path(__file__).parent.parent

@@ -11,10 +11,10 @@ import eval as eval_module
 from eval import VERIFICATION, evaluate_both, make_sample
 from reward import extract_answer
 from rollout import Rollout
+from support.cli import visible
 from support.config import MODES
 from support.samples import KINDS, Sample, find_marks, part, pieces, read_samples
 from support.show import show
-from support.terminal import visible
 
 # --------------------------------------------------------------------------------------------------
 # Marks
