@@ -135,5 +135,6 @@ def read_samples(path):
 def check_marks(sample):
     """Raises ValueError or TypeError for marks that cannot be of its text."""
     for begin, end, kind in sample.marks:
-        if not (0 <= begin <= end <= len(sample.text) and kind in KINDS):
+        whole = type(begin) is type(end) is int
+        if not (whole and 0 <= begin <= end <= len(sample.text) and kind in KINDS):
             raise ValueError(f"a mark is {[begin, end, kind]}")

@@ -6,6 +6,7 @@ escapes printed are those of STYLES. rich wraps and aligns. Left out: a pager.
 """
 
 import os
+import sys
 
 from rich.box import ASCII
 from rich.console import Console
@@ -21,15 +22,16 @@ WIDE_ENOUGH = 100  # columns of a terminal, for two of text
 
 def show(question, gold, samples):
     """Prints them; samples: {mode: Sample}. Without a gold nothing is right or wrong."""
+    terminal = sys.stdout.isatty()  # rich itself would colour a pipe where FORCE_COLOR is set
     system = None if os.environ.get("NO_COLOR") else "auto"
-    console = Console(color_system=system, highlight=False, markup=False, emoji=False)
+    console = Console(color_system=system, force_terminal=terminal)
     title = f"\n--- {question}" + (f" (the answer is {gold})" if gold else "")
-    console.print(visible(title), soft_wrap=True)
+    console.print(Text(visible(title)), soft_wrap=True)
     texts = [describe(mode, sample, gold) for mode, sample in samples.items()]
-    if console.is_terminal and console.width >= WIDE_ENOUGH and len(texts) == 2:
-        beside = Table(box=ASCII, show_edge=False, show_header=False, expand=True)
-        beside.add_column(ratio=1)
-        beside.add_column(ratio=1)
+    if terminal and console.width >= WIDE_ENOUGH and len(texts) == 2:
+        beside = Table(box=ASCII, show_edge=False, show_header=False, pad_edge=False, expand=True)
+        for _ in texts:
+            beside.add_column(ratio=1, overflow="fold")  # or the end of a long word would be lost
         beside.add_row(*texts)
         console.print(beside)
         return

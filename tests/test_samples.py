@@ -141,6 +141,7 @@ SAMPLE |= {"marks": [[0, 1, "thinking"]]}
         {"answer": 5},
         {"marks": [[0, 4, "thinking"]]},
         {"marks": [[0, 1, '"><script>']]},
+        {"marks": [[0, 0.5, "thinking"]]},
         {"marks": 5},
         {"more": 1},
     ],
@@ -194,8 +195,9 @@ So \boxed{63}
 """
 
 
-def test_a_pipe_gets_plain_text(shown):
-    """However wide a terminal would be."""
+def test_a_pipe_gets_plain_text(shown, monkeypatch):
+    """However wide a terminal would be, and whatever rich is told."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert shown(False, 200) == PLAIN
 
 
@@ -217,6 +219,12 @@ def test_a_wide_terminal_has_both_modes_side_by_side(shown):
     sides = [[side.strip() for side in row.split("|")] for row in rows]
     assert [left for left, _ in sides] == PLAIN.splitlines()[3:8]
     assert [right for _, right in sides] == PLAIN.splitlines()[9:11] + [""] * 3
+
+
+def test_side_by_side_no_word_is_cut_and_none_is_markup(shown):
+    """A word that is longer than its side goes on in the next row."""
+    printed = shown(True, 100, texts=("x" * 130, "[red] :smile:"))
+    assert printed.count("x") == 130 and "[red] :smile:" in printed
 
 
 @pytest.mark.parametrize("terminal, width", [(True, 120), (True, 80), (False, 80)])
