@@ -13,6 +13,7 @@ import pytest
 import torch
 from quick_runs import QUICK_RUN, command_line
 from shared import flat_weights, new_run, resumed_run, sequence, tiny_model
+from test_reliability import Killed, outcome
 
 import eval as evaluation
 import problems
@@ -209,20 +210,12 @@ def test_two_ranks_make_the_gradient_of_one(count, two_ranks):
 # --------------------------------------------------------------------------------------------------
 # A run
 
-TIMES = ("seconds", "rollout_seconds", "step_seconds")
-
 
 def begin(make_run):
     """The run as each of the two ranks begins it; whatever is said stays unsaid."""
     if ranks.rank():
         return joined_run({}, problems.load_data)
     return make_run()
-
-
-def outcome(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    weights = [path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))]
-    return weights, [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 @pytest.fixture
@@ -239,18 +232,11 @@ def train_two(two_ranks, make_run):
 
 def test_a_run_of_two_ranks_is_that_of_one(two_ranks, options, tmp_path):
     """But for rounding: the same prompts, tokens and rewards, and one rank that writes."""
-    for name, count in (("one", 1), ("two", 2)):
-        given = options | {"steps": 1, "budgets": "8", "ranks": count}
-        given["out"] = str(tmp_path / name)
-
-        def make():
-            return new_run(given)
-
-        if count == 1:
-            tfpi.train(make())
-        else:
-            train_two(two_ranks, make)
-    (_, [one]), (_, [two]) = outcome(tmp_path / "one"), outcome(tmp_path / "two")
+    options |= {"steps": 1, "budgets": "8"}
+    tfpi.train(new_run(options | {"ranks": 1, "out": str(tmp_path / "one")}))
+    train_two(two_ranks, lambda: new_run(options | {"out": str(tmp_path / "two")}))
+    texts = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("one", "two"))
+    one, two = map(json.loads, texts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
     for name in ("tokens", "reward", "truncated", "generated_tokens", "flat_groups"):
         assert one[name] == two[name], name
@@ -262,31 +248,24 @@ def test_a_run_whose_rank_was_killed_ends_as_if_nothing_had_happened(
     victim, two_ranks, options, tmp_path, monkeypatch
 ):
     """Killed in its third step and resumed: weights, optimizer and metrics are equal."""
-    for name in ("whole", "killed"):
-        given = options | {"out": str(tmp_path / name)}
-        if name == "killed":
-            step = tfpi.train_step
+    whole, killed = ({"out": str(tmp_path / name)} for name in ("whole", "killed"))
+    train_two(two_ranks, lambda: new_run(options | whole))
+    step = tfpi.train_step
 
-            def dying(run, stage):
-                if run.state.step == 2 and ranks.rank() == victim:
-                    end_as_killed()
-                return step(run, stage)
+    def dying(run, stage):
+        if run.state.step == 2 and ranks.rank() == victim:
+            end_as_killed()
+        return step(run, stage)
 
-            monkeypatch.setattr(tfpi, "train_step", dying)
-            with pytest.raises(ConnectionError if victim else Killed):
-                train_two(two_ranks, lambda: new_run(given))
-            monkeypatch.setattr(tfpi, "train_step", step)
-            train_two(two_ranks, lambda: resumed_run({"out": given["out"]}))
-        else:
-            train_two(two_ranks, lambda: new_run(given))
+    with monkeypatch.context() as patch, pytest.raises(ConnectionError if victim else Killed):
+        patch.setattr(tfpi, "train_step", dying)
+        train_two(two_ranks, lambda: new_run(options | killed))
+    train_two(two_ranks, lambda: resumed_run(killed))
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-class Killed(BaseException):
-    """Stands for kill -9 of rank 0, which is the process of the test: nothing catches it."""
-
-
 def end_as_killed():
+    """By kill -9; rank 0 is the process of the test, so that something stands for it."""
     if ranks.rank():
         os.kill(os.getpid(), signal.SIGKILL)
     raise Killed
