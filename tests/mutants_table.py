@@ -1716,7 +1716,7 @@ LIKELY = {
     "answers/spelling.py": ["reward", "reward_golden", "reward_fuzz"],
     "answers/tokens.py": ["reward_golden", "reward", "reward_fuzz"],
     "answers/units.py": ["reward_golden", "reward", "reward_fuzz"],
-    "support/cli.py": ["commands", "options"],
+    "support/cli.py": ["options", "commands"],
     "lesson/arithmetic.py": ["problems"],
     "support/config.py": ["options", "commands", "bad_input", "run", "samples"],
     "support/disk.py": ["safety", "reliability", "commands", "run"],
