@@ -309,9 +309,13 @@ def damage(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def of_another_program(path):
+def of_another_program(path, text='{"global_step": 0}'):
     (path.parent / "files.json").unlink()
-    path.write_text('{"global_step": 0}')
+    path.write_text(text)
+
+
+def emptied(path):
+    of_another_program(path, "{}")
 
 
 @pytest.mark.parametrize(
@@ -323,6 +327,7 @@ def of_another_program(path):
         (Path.unlink, "chat_template.jinja", "not whole"),
         (damage, "files.json", "files.json was not written by"),
         (of_another_program, "state.json", "state.json was not written by tfpi.py"),
+        (emptied, "state.json", "stage is missing"),
     ],
 )
 def test_a_damaged_checkpoint_is_named(spoil, file, said, options):
