@@ -186,12 +186,6 @@ def find_context(config):
     return min(context, longest_alike(config)[0])
 
 
-def room_for_budget(config):
-    """The largest response budget that leaves a prompt its place in the model's context."""
-    context = find_context(config)
-    return context - min(PROMPT, context // 4)
-
-
 def longest_alike(config):
     """The length up to which positions are encoded alike; and by which method, if not always.
 

@@ -34,7 +34,7 @@ from support.memory import (
     measure_sizes,
     sampler_bytes,
 )
-from support.model import PROMPT, default_device, find_context, room_for_budget
+from support.model import PROMPT, default_device, find_context
 from support.offload import has_bf16
 
 GB = 1e9
@@ -270,13 +270,14 @@ def fit_budgets(config, given, model):
     model's config. Raises ValueError, naming the option, for a chosen budget beyond the context.
     """
     given = find_settings(config.model) | given
-    room = room_for_budget(model)
+    context = find_context(model)
+    room = context - min(PROMPT, context // 4)  # beside a prompt
     budgets = config.stage_budgets()
     for name, value in (("full_budget", config.full_budget), ("budgets", max(budgets))):
-        if name in given and value >= find_context(model):
+        if name in given and value >= context:
             raise ValueError(
-                f"{flag(name)} {given[name]} is beyond the model's context of "
-                f"{find_context(model)} tokens. Give at most {room}, or leave it out."
+                f"{flag(name)} {given[name]} is beyond the model's context of {context} tokens. "
+                f"Give at most {room}, or leave it out."
             )
     largest = max(config.full_budget, *budgets)
     if largest <= room or {"budgets", "full_budget"} <= given.keys():
