@@ -62,7 +62,7 @@ def run_ours(args, folder):
     from problems import load_data
     from support import ranks
     from support.start import joined_run, new_run
-    from tfpi import stages, train_step
+    from tfpi import stages, timed, train_step
 
     options = {
         "model": args.model,
@@ -88,9 +88,8 @@ def run_ours(args, folder):
         loaded = sum(ranks.gather(resident_mb()))
         steps = []
         for _ in range(args.steps + 1):
-            started = time.perf_counter()
-            groups, metrics = train_step(run, stage)
-            step = {"seconds": time.perf_counter() - started, "completions": metrics["rollouts"]}
+            groups, metrics = timed(train_step, run, stage)
+            step = {"seconds": metrics["step_seconds"], "completions": metrics["rollouts"]}
             step["tokens"] = sum(len(rollout.response_ids) for group in groups for rollout in group)
             step |= {name: metrics[name] for name in ("rollout_seconds", "reward", "flat_groups")}
             steps.append(step)
