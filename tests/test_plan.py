@@ -278,6 +278,7 @@ def test_default_budgets_are_lowered_to_the_context_and_said():
         ({"model": "some/model"}, {}, 40960, {}),  # there is room
         (find_settings("small") | {"model": "small"}, {}, 700, {}),  # a preset's were chosen
         ({"model": "some/model"}, {"budgets": "100,200"}, 8192, {"full_budget": 7680}),
+        ({"model": "some/model"}, {"full_budget": 8000}, 8192, {"budgets": "1920,3840,7680"}),
     ],
 )
 def test_what_fits_and_what_was_chosen_stays(settings, given, context, lowered):
